@@ -1,0 +1,129 @@
+"""Builds extensions: looks in the store, else runs a builder in its sandbox and keeps the result.
+
+Does not: decide a verdict; a compiler's refusal is an ``Artifact`` that did not succeed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.build.artifacts import Artifact, ArtifactStore
+from harness.build.spec import ExtensionSpec
+from harness.devices import nvcc, torch_cuda, torch_version
+from harness.errors import BuildFault
+from harness.settings import Settings
+from harness.supervisor import Child, ChildEnded, ForkServer, Limits, ending
+
+_BUILD_VERSION = "1"
+"""Part of every key; raise it when the way of building changes what comes out."""
+
+
+class BuildFailure(Exception):
+    """A build that ended without an artifact: its time or memory ran out."""
+
+    def __init__(self, ended: ChildEnded) -> None:
+        super().__init__(str(ended))
+        self.ended = ended
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """Everything besides the spec that decides what comes out of a build."""
+
+    torch: str
+    cuda: str
+    compiler: str
+    cuda_compiler: str
+    architectures: str
+    """As ``TORCH_CUDA_ARCH_LIST``."""
+
+    def __str__(self) -> str:
+        return "|".join((_BUILD_VERSION, *vars(self).values()))
+
+    @classmethod
+    def here(cls, architectures: str) -> Toolchain:
+        """This host's."""
+        return cls(
+            torch_version(),
+            torch_cuda(),
+            _version(os.environ.get("CXX") or "c++"),
+            _version(nvcc()),
+            architectures,
+        )
+
+
+class Builder:
+    """Builds for one host; safe to use from several threads."""
+
+    def __init__(
+        self, server: ForkServer, settings: Settings, *, architectures: str, jobs: int = 2
+    ) -> None:
+        self._server = server
+        self._settings = settings
+        self._jobs = jobs
+        self._toolchain = Toolchain.here(architectures)
+        self.store = ArtifactStore(settings.cache_dir)
+
+    @property
+    def links_cuda(self) -> bool:
+        """Whether CUDA extensions can be linked here: torch brings its CUDA libraries."""
+        return bool(torch_cuda())
+
+    def build(self, spec: ExtensionSpec) -> Artifact:
+        """The artifact of ``spec``, from the store or built now.
+
+        Raises:
+            BuildFailure: the build ran out of time or memory, or its process died.
+            BuildFault: a tool that it needs is missing here.
+        """
+        key = spec.key(str(self._toolchain))
+        if (kept := self.store.find(key)) is not None:
+            return kept
+        self._need_tools(spec)
+        with self.store.building(key):
+            if (kept := self.store.find(key)) is not None:
+                return kept
+            return self._build(spec, key)
+
+    def _build(self, spec: ExtensionSpec, key: str) -> Artifact:
+        link = self.links_cuda or not spec.is_cuda
+        limits = Limits.of(self._settings)
+        with ending(
+            Child.confined(self._server, "builder", limits, hidden=[self._settings.cache_dir])
+        ) as child:
+            request = {
+                "spec": spec.model_dump_json(),
+                "link": link,
+                "jobs": self._jobs,
+                "architectures": self._toolchain.architectures,
+            }
+            try:
+                done = child.request(request, self._settings.build_seconds)
+            except ChildEnded as error:
+                raise BuildFailure(error) from error
+            artifact = Artifact(
+                key=key, succeeded=done["ok"], log=done["log"], seconds=done["seconds"]
+            )
+            library = child.workdir / f"{spec.name}.so" if child.workdir else None
+            linked = artifact.succeeded and link and library is not None
+            return self.store.add(artifact, library if linked else None)
+
+    def _need_tools(self, spec: ExtensionSpec) -> None:
+        if spec.is_cuda and nvcc() is None:
+            raise BuildFault("a CUDA extension needs nvcc, and there is none on PATH")
+        compiler = os.environ.get("CXX") or "c++"
+        if shutil.which(compiler) is None:
+            raise BuildFault(f"an extension needs a C++ compiler, and {compiler!r} is not on PATH")
+
+
+def _version(program: str | None) -> str:
+    """What a compiler says of itself, or ``none``."""
+    path = shutil.which(program) if program else None
+    if path is None:
+        return "none"
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    return f"{Path(path).name} {done.stdout.strip()}"

@@ -1,0 +1,137 @@
+"""Reads compilers' messages and finds the candidate's own lines that they speak of.
+
+Does not: run a compiler, or guess: a line that cannot be found gets no place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.build.spec import ExtensionSpec
+from harness.records import Finding, Place, Severity, Stage
+
+_GCC = re.compile(r"^(?P<file>[^\s:(][^:(]*):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
+_NVCC = re.compile(r"^(?P<file>[^\s:(][^:(]*)\((?P<line>\d+)\): (?:catastrophic )?error[^:]*: (?P<text>.*)$")
+_LINKER = re.compile(r"^.*(?:ld|ld\.\w+|collect2): (?:error: )?(?P<text>.*(?:undefined|cannot find|multiple).*)$")
+_PTXAS = re.compile(r"^ptxas .*?(?:fatal|error)\s*:\s*(?P<text>.*)$")
+_MOST = 8
+
+
+@dataclass(frozen=True)
+class CompilerError:
+    """One error, as the compiler placed it."""
+
+    file: str
+    line: int
+    text: str
+
+
+def errors(log: str) -> list[CompilerError]:
+    """The errors of a build log, in order, without repetitions."""
+    found: dict[tuple[str, int, str], CompilerError] = {}
+    for row in log.splitlines():
+        for pattern in (_GCC, _NVCC, _PTXAS, _LINKER):
+            if (match := pattern.match(row)) is None:
+                continue
+            groups = match.groupdict()
+            file = (groups.get("file") or "").rsplit("/", 1)[-1]
+            error = CompilerError(file, int(groups.get("line") or 0), groups["text"].strip())
+            found.setdefault((error.file, error.line, error.text), error)
+            break
+    return list(found.values())
+
+
+def findings(spec: ExtensionSpec, log: str, candidate: str) -> list[Finding]:
+    """A finding for each compiler error, at the candidate's own line where it can be said."""
+    read = errors(log)
+    made = [_finding(spec, error, candidate) for error in read[:_MOST]]
+    if not made:
+        made = [
+            Finding(
+                rule="build.failed",
+                severity=Severity.ERROR,
+                stage=Stage.BUILD,
+                message=f"Extension {spec.name!r} could not be built.",
+                advice="Read the compiler's output below.",
+                detail=log[-6000:],
+            )
+        ]
+    if len(read) > _MOST:
+        note = f"{len(read) - _MOST} more errors of the compiler are not listed."
+        made.append(
+            Finding(
+                rule="build.more", severity=Severity.NOTE, stage=Stage.BUILD, message=note
+            )
+        )
+    return made
+
+
+def candidate_line(spec: ExtensionSpec, error: CompilerError, candidate: str) -> int | None:
+    """The candidate's line that an error speaks of."""
+    unit = unit_lines(spec, error.file)
+    if not 1 <= error.line <= len(unit):
+        return None
+    return locate(unit, error.line - 1, candidate.splitlines())
+
+
+def unit_lines(spec: ExtensionSpec, file: str) -> list[str]:
+    """The lines of a translation unit, as it is written for the build."""
+    if spec.kind == "files":
+        return next((text for name, text in spec.files if name == file), "").splitlines()
+    prefix = 0 if spec.no_implicit_headers else {"main.cpp": 1, "cuda.cu": 3}.get(file, 0)
+    texts = {"main.cpp": spec.cpp_sources, "cuda.cu": spec.cuda_sources}.get(file, ())
+    return [""] * prefix + "\n".join(texts).splitlines()
+
+
+def locate(unit: Sequence[str], index: int, candidate: Sequence[str]) -> int | None:
+    """The line of ``candidate`` (from 1) that became line ``index`` (from 0) of ``unit``.
+
+    Of several equal lines the one wins whose neighbours agree for longest.
+    """
+    wanted = unit[index].strip()
+    if not wanted:
+        return None
+    places = [i for i, text in enumerate(candidate) if wanted == text.strip()]
+    if not places:  # the first or last line of a string shares its line with the quotes
+        places = [i for i, text in enumerate(candidate) if wanted in text]
+    if not places:
+        return None
+    return max(places, key=lambda i: _agreement(unit, index, candidate, i)) + 1
+
+
+def _agreement(unit: Sequence[str], at: int, candidate: Sequence[str], place: int) -> int:
+    score = 0
+    for step in (-1, 1):
+        distance = step
+        while 0 <= at + distance < len(unit) and 0 <= place + distance < len(candidate):
+            if unit[at + distance].strip() != candidate[place + distance].strip():
+                break
+            score += 1
+            distance += step
+    return score
+
+
+def _finding(spec: ExtensionSpec, error: CompilerError, candidate: str) -> Finding:
+    line = candidate_line(spec, error, candidate)
+    where = f"{error.file}:{error.line}: " if error.file and line is None else ""
+    return Finding(
+        rule="build.compiler" if error.file else "build.linker",
+        severity=Severity.ERROR,
+        stage=Stage.BUILD,
+        message=f"{where}{error.text}"[:4000],
+        advice=_advice(error.text),
+        place=Place(line=line) if line else None,
+    )
+
+
+def _advice(text: str) -> str:
+    name = re.search(r"[‘'\"]([A-Za-z_]\w*)[’'\"]", text)
+    if "was not declared" in text and name:
+        return f"Declare {name.group(1)} in cpp_sources, with the signature that the source defines."
+    if "is undefined" in text and name:
+        return f"Define {name.group(1)}, or include the header that does."
+    if "undefined reference" in text or "undefined symbol" in text:
+        return "Define the function, with the very signature that was declared."
+    return ""

@@ -1,0 +1,117 @@
+"""Looks at this machine: what the harness can do here, and how to make it do more.
+
+Does not: change anything, or import torch.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.devices import cpu, gpus, nvcc, torch_cuda, torch_version
+from harness.settings import Settings
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    what: str
+    good: bool
+    says: str
+    advice: str = ""
+
+
+def examine() -> list[Check]:
+    """Every check, in the order in which a judgement needs it."""
+    return [_python(), _torch(), *_gpus(), _cpp(), _nvcc(), _sandbox(), _cache()]
+
+
+def _python() -> Check:
+    version = sys.version.split()[0]
+    return Check("Python", sys.version_info >= (3, 11), f"{version} at {sys.executable}")
+
+
+def _torch() -> Check:
+    version = torch_version()
+    if version == "none":
+        return Check("torch", False, "not installed", "Install PyTorch 2.9 or newer.")
+    build = f"built with CUDA {torch_cuda()}" if torch_cuda() else "a CPU build"
+    return Check("torch", True, f"{version}, {build}")
+
+
+def _gpus() -> list[Check]:
+    if not gpus():
+        return [
+            Check(
+                "GPU",
+                False,
+                f"none; C++ candidates are judged on {cpu().name}",
+                "CUDA candidates need an NVIDIA GPU with its driver.",
+            )
+        ]
+    usable = bool(torch_cuda())
+    advice = "" if usable else "Install a CUDA build of PyTorch."
+    return [
+        Check(
+            f"GPU {gpu.index}",
+            usable,
+            f"{gpu.name}, {gpu.architecture}, {gpu.memory_bytes / 2**30:.0f} GiB, "
+            f"driver {gpu.driver}",
+            advice,
+        )
+        for gpu in gpus()
+    ]
+
+
+def _cpp() -> Check:
+    compiler = os.environ.get("CXX") or "c++"
+    path = shutil.which(compiler)
+    if path is None:
+        return Check("C++ compiler", False, f"no {compiler}", "Install g++ or clang++.")
+    return Check("C++ compiler", True, _first_line([path, "--version"]))
+
+
+def _nvcc() -> Check:
+    path = nvcc()
+    if path is None:
+        advice = "Install the CUDA toolkit (or the nvidia-cuda-nvcc package) and put nvcc on PATH."
+        return Check("nvcc", False, "none: CUDA candidates cannot be built", advice)
+    lines = _output([path, "--version"]).splitlines()
+    release = next((row.strip() for row in lines if "release" in row), "of unknown version")
+    return Check("nvcc", True, f"{release}, at {path}")
+
+
+def _sandbox() -> Check:
+    from harness.sandbox import Level, available, explain
+
+    level = available()
+    sentences = explain()
+    return Check(
+        "sandbox",
+        level is Level.NAMESPACES,
+        sentences[0] if sentences else str(level),
+        " ".join(sentences[1:]),
+    )
+
+
+def _cache() -> Check:
+    folder = Settings().cache_dir
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 2**20
+    good = os.access(existing, os.W_OK) and free > 2
+    advice = "" if good else "Point KERNEL_HARNESS_CACHE_DIR to a folder with room."
+    return Check("cache", good, f"{folder}, {size:.0f} MiB used, {free:.0f} GiB free", advice)
+
+
+def _first_line(command: list[str]) -> str:
+    output = _output(command).splitlines()
+    return output[0] if output else Path(command[0]).name
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout

@@ -1,0 +1,136 @@
+"""The fork server: one process with torch imported that forks every other one.
+
+A fresh ``import torch`` takes seconds; a fork takes hundredths. The server holds
+no CUDA context (a context does not survive a fork), runs no candidate code and
+keeps no state between forks. It listens on the control sockets of its clients
+(the grader and the oracles) and ends when the last of them closes.
+
+Roles: ``oracle`` is trusted and not confined; ``worker`` and ``builder`` confine
+themselves before they read their first message.
+
+Run as ``python -m harness.forkserver FD``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.wire import Channel, Message, WireClosed
+
+
+def main(control: int) -> None:
+    """Serve until every client is gone."""
+    _import_what_the_roles_need()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps; nobody here waits
+    first = Channel(socket.socket(fileno=control))
+    first.send({"ready": True, "threads": len(os.listdir("/proc/self/task"))})
+    clients = [first]
+    while clients:
+        readable, _, _ = select.select(clients, [], [])
+        for client in readable:
+            try:
+                message, fds = client.receive(timeout=10)
+            except WireClosed:
+                client.close()
+                clients.remove(client)
+                continue
+            if message["op"] == "client":
+                clients.append(Channel(socket.socket(fileno=fds[0])))
+                client.send({})
+            else:
+                client.send({"pid": _fork(message, fds, clients)})
+
+
+def _import_what_the_roles_need() -> None:
+    """Import once, before any fork, what every child would import."""
+    import numpy  # noqa: F401
+    import torch
+
+    # cpp_extension asks at import whether a GPU is there, for a log message; the
+    # answer would start CUDA in this process, and CUDA does not survive a fork.
+    ask, torch.cuda.is_available = torch.cuda.is_available, lambda: False
+    import torch.utils.cpp_extension
+
+    torch.cuda.is_available = ask
+    import harness.build.box
+    import harness.oracle.program
+    import harness.sandbox
+    import harness.worker.program  # noqa: F401
+
+
+def _fork(message: Message, fds: list[int], clients: list[Channel]) -> int:
+    pid = os.fork()
+    if pid:
+        for fd in fds:
+            os.close(fd)
+        return pid
+    code = 70
+    with contextlib.suppress(BaseException):
+        for client in clients:
+            client.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _become(message, fds)
+        code = 0
+    os._exit(code)
+
+
+def _become(message: Message, fds: list[int]) -> None:
+    """The child's side; returns when the role is done."""
+    channel_fd, status_fd, output_fd, *more = fds
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for target, source in ((0, nothing), (1, output_fd), (2, output_fd)):
+        os.dup2(source, target)
+    os.close(nothing)
+    os.close(output_fd)
+    if message["role"] == "oracle":
+        from harness.oracle.program import serve as oracle
+
+        os.setsid()
+        os.close(status_fd)
+        oracle(Channel(socket.socket(fileno=channel_fd)), Channel(socket.socket(fileno=more[0])))
+        return
+    level = _confine(message["confinement"], status_fd)
+    channel = Channel(socket.socket(fileno=channel_fd), limit=1 << 30)
+    channel.send({"ready": True, "level": level})
+    if message["role"] == "builder":
+        from harness.build.box import serve as build
+
+        build(channel)
+    else:
+        from harness.worker.program import serve as work
+
+        work(channel)
+
+
+def _confine(wire: dict[str, Any], status_fd: int) -> str:
+    from harness.sandbox import Confinement, Level, confine
+
+    workdir = Path(wire["workdir"])
+    level = confine(
+        Confinement(
+            workdir=workdir,
+            hidden=tuple(Path(p) for p in wire["hidden"]),
+            gpu=bool(wire["gpu"]),
+            file_bytes=int(wire["file_bytes"]),
+            cpu_seconds=None,
+            status_fd=status_fd,
+            max_level=Level(wire["max_level"]),
+        )
+    )
+    keep = {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_HOME", "CC", "CXX"}
+    environment = {k: v for k, v in os.environ.items() if k in keep}
+    os.environ.clear()
+    os.environ.update(environment, HOME=str(workdir), TMPDIR=str(workdir))
+    os.chdir(workdir)
+    return str(level)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

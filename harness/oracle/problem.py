@@ -1,0 +1,193 @@
+"""A problem, executed: the reference's class, its cases, and what the file declares of itself.
+
+Beside KernelBench's ``Model``, ``get_inputs`` and ``get_init_inputs``, a problem
+file may declare (all optional, all at module level):
+
+    CASES            {name: (constructor arguments, [input shapes] or a function of no arguments)}
+    CPU_HEADLINE     the case that is clocked where there is no GPU
+    TF32             "allowed" or "forbidden" (default)
+    GRADIENTS        "required" (default), "optional" or "off"
+    SPECIAL_VALUES   True if NaN and infinities among the inputs must be kept
+    TRAINING         False to judge in evaluation mode (default True)
+    TOLERANCE        {"multiple": 3.0, "floor": 3e-5}, see ``comparison``
+    forward_flops, forward_bytes    functions of (model, *inputs): the work of one forward
+
+Does not: draw inputs for a trial (see ``draws``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.errors import ProblemError
+from harness.problems import ProblemFile
+from harness.records import GradientPolicy, Tf32Policy
+
+HEADLINE = "headline"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One concrete set of constructor arguments and input shapes."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    make_inputs: Callable[[], list[Any]]
+    """Draws the forward's arguments from torch's global generator, on the default device."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How an error budget is made of the reference's own error."""
+
+    multiple: float = 3.0
+    """The budget is this many times the reference's own error …"""
+    floor: float | None = None
+    """… and at least this relative L2 error (by dtype, where not given)."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem file, executed."""
+
+    file: ProblemFile
+    model: type[nn.Module]
+    headline: Case
+    cases: tuple[Case, ...]
+    """The small cases."""
+    tf32: Tf32Policy
+    gradients: GradientPolicy
+    special_values: bool
+    training: bool
+    tolerance: Tolerance
+    clocked: Case
+    """The case that is clocked on this kind of device."""
+    forward_flops: Callable[..., int] | None
+    forward_bytes: Callable[..., int] | None
+
+    @classmethod
+    def load(cls, file: ProblemFile, *, gpu: bool) -> Problem:
+        """Execute a problem file.
+
+        Raises:
+            ProblemError: it cannot be executed, or declares something that has no meaning.
+        """
+        module = _execute(file)
+        model = module.Model
+        if not (isinstance(model, type) and issubclass(model, nn.Module)):
+            raise ProblemError(f"{file.path}: Model is not a subclass of torch.nn.Module")
+        args, kwargs = _arguments(_call(file, module, "get_init_inputs"))
+        headline = Case(HEADLINE, args, kwargs, lambda: list(_call(file, module, "get_inputs")))
+        cases = _cases(file, module)
+        return cls(
+            file=file,
+            model=model,
+            headline=headline,
+            cases=cases,
+            tf32=_enum(file, module, "TF32", Tf32Policy, Tf32Policy.FORBIDDEN),
+            gradients=_enum(file, module, "GRADIENTS", GradientPolicy, GradientPolicy.REQUIRED),
+            special_values=bool(getattr(module, "SPECIAL_VALUES", False)),
+            training=bool(getattr(module, "TRAINING", True)),
+            tolerance=_tolerance(file, module),
+            clocked=headline if gpu else _cpu_headline(file, module, headline, cases),
+            forward_flops=getattr(module, "forward_flops", None),
+            forward_bytes=getattr(module, "forward_bytes", None),
+        )
+
+    def construct(self, case: Case) -> nn.Module:
+        """The reference's model for one case, on the default device.
+
+        Raises:
+            ProblemError: the reference cannot be constructed.
+        """
+        try:
+            model = self.model(*case.args, **case.kwargs)
+        except Exception as error:
+            raise ProblemError(
+                f"{self.file.path}: Model cannot be constructed for case {case.name!r}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return model.train(self.training)
+
+
+def _execute(file: ProblemFile) -> ModuleType:
+    module = ModuleType(f"problem_{file.name}")
+    module.__file__ = str(file.path)
+    try:
+        exec(compile(file.source, str(file.path), "exec"), module.__dict__)
+    except Exception as error:
+        raise ProblemError(
+            f"{file.path}: the problem file cannot be executed: {type(error).__name__}: {error}"
+        ) from error
+    return module
+
+
+def _call(file: ProblemFile, module: ModuleType, name: str) -> Any:
+    try:
+        return getattr(module, name)()
+    except Exception as error:
+        raise ProblemError(f"{file.path}: {name}() raises {type(error).__name__}: {error}") from error
+
+
+def _arguments(init: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Constructor arguments, given as a list (KernelBench) or by name."""
+    return ((), dict(init)) if isinstance(init, dict) else (tuple(init), {})
+
+
+def _cases(file: ProblemFile, module: ModuleType) -> tuple[Case, ...]:
+    declared = getattr(module, "CASES", {})
+    if not isinstance(declared, dict):
+        raise ProblemError(f"{file.path}: CASES is not a dictionary of cases by name")
+    cases = []
+    for name, entry in declared.items():
+        if not (isinstance(entry, tuple | list) and len(entry) == 2):
+            raise ProblemError(
+                f"{file.path}: case {name!r} is not a pair (constructor arguments, input shapes)"
+            )
+        args, kwargs = _arguments(entry[0])
+        cases.append(Case(str(name), args, kwargs, _maker(entry[1])))
+    return tuple(cases)
+
+
+def _maker(inputs: Any) -> Callable[[], list[Any]]:
+    if callable(inputs):
+        return lambda: list(inputs())
+    return lambda: [torch.randn(shape) for shape in inputs]
+
+
+def _cpu_headline(
+    file: ProblemFile, module: ModuleType, headline: Case, cases: tuple[Case, ...]
+) -> Case:
+    name = getattr(module, "CPU_HEADLINE", None)
+    if name is None:
+        return headline
+    found = next((c for c in cases if c.name == name), None)
+    if found is None:
+        raise ProblemError(f"{file.path}: CPU_HEADLINE names {name!r}, which is not a case")
+    return found
+
+
+def _enum(file: ProblemFile, module: ModuleType, name: str, kind: Any, default: Any) -> Any:
+    value = getattr(module, name, default)
+    try:
+        return kind(value)
+    except ValueError as error:
+        allowed = ", ".join(kind)
+        raise ProblemError(f"{file.path}: {name} is {value!r}; choose {allowed}") from error
+
+
+def _tolerance(file: ProblemFile, module: ModuleType) -> Tolerance:
+    try:
+        tolerance = Tolerance(**getattr(module, "TOLERANCE", {}))
+    except TypeError as error:
+        raise ProblemError(f"{file.path}: TOLERANCE: {error}") from error
+    if tolerance.multiple <= 0 or (tolerance.floor is not None and tolerance.floor <= 0):
+        raise ProblemError(f"{file.path}: TOLERANCE must be positive")
+    return tolerance

@@ -1,0 +1,339 @@
+"""Runs the reference: in float64 for the expected values, as declared for its own error.
+
+For one trial it answers: every tensor that a candidate must produce, its float64
+values, the reference's own distance from them, and the budget that follows.
+
+Does not: meet a candidate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from harness.errors import ProblemError
+from harness.oracle import comparison, draws
+from harness.oracle.draws import Draw
+from harness.oracle.problem import Case, Problem
+from harness.records import Norms, TensorRole, Tf32Policy
+from harness.worker.trees import flatten
+
+_HOPELESS = 1e-2
+"""A reference that is itself this far off (relative L2) says nothing about a candidate."""
+
+
+@dataclass
+class Target:
+    """One tensor that a candidate must produce."""
+
+    name: str
+    role: TensorRole
+    like: torch.Tensor
+    """The reference's own tensor: shape and dtype that are expected."""
+    values: torch.Tensor
+    """Its float64 values."""
+    reference_error: Norms
+    budget: Norms
+    scale: float
+    """Stands in for the size of the values where they are all zero."""
+
+
+@dataclass
+class Question:
+    """One trial as the oracle knows it: what is asked, and what must come back."""
+
+    case: Case
+    draw: Draw
+    seed: int
+    args: list[Any]
+    """The forward's arguments; private to the oracle."""
+    weights: dict[str, torch.Tensor]
+    cotangents: list[torch.Tensor]
+    wanted: list[bool]
+    """Which input tensors require a gradient, in order."""
+    wanted_parameters: list[str]
+    outputs: list[Target]
+    buffers: list[Target]
+    gradients: dict[str, Target] = field(default_factory=dict)
+    """By input index (as text) or parameter name; empty without gradients."""
+
+
+class Reference:
+    """The reference's model for one case, on the oracle's device."""
+
+    def __init__(self, problem: Problem, case: Case, device: torch.device) -> None:
+        self.problem = problem
+        self.case = case
+        self._device = device
+        with torch.device("cpu"):
+            self.model = problem.construct(case).to(device)
+        state = self.model.state_dict()
+        self._initial = {name: tensor.clone() for name, tensor in state.items()}
+
+    def ask(self, draw: Draw, seed: int, *, gradients: bool) -> Question | None:
+        """A question of one draw; ``None`` where the draw has no meaning for the problem.
+
+        Raises:
+            ProblemError: the reference fails on its own declared inputs.
+        """
+        torch.manual_seed(seed)
+        args = self._arguments(draw)
+        draws.redraw_weights(self.model, self._initial, draw.weight_scale)
+        gradients = gradients and not draw.special
+        try:
+            return self._ask(draw, seed, args, gradients)
+        except ProblemError:
+            raise
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if draw is not draws.DECLARED:
+                return None
+            raise ProblemError(
+                f"{self.problem.file.path}: the reference fails on case {self.case.name!r}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+    def again(self, question: Question, seed: int) -> Question:
+        """The same question with new inputs and cotangents, and no expected values yet."""
+        torch.manual_seed(seed)
+        args = self._arguments(question.draw)
+        cotangents = [draws.cotangent(question.draw, c) for c in question.cotangents]
+        return replace(question, seed=seed, args=args, cotangents=cotangents)
+
+    def answer(self, question: Question) -> Question:
+        """The expected values of such a question, with the budgets that it had before."""
+        exact = self._in_float64(
+            question.args,
+            question.weights,
+            question.wanted,
+            question.wanted_parameters,
+            question.cotangents,
+            lambda t: t,
+        )
+        outputs = [
+            replace(t, values=exact.outputs[i][1].detach()) for i, t in enumerate(question.outputs)
+        ]
+        gradients = {
+            n: replace(t, values=_present(exact.gradients[n]))
+            for n, t in question.gradients.items()
+        }
+        return replace(question, outputs=outputs, gradients=gradients)
+
+    def _arguments(self, draw: Draw) -> list[Any]:
+        with torch.device(self._device):
+            declared = self.case.make_inputs()
+        return [draws.apply(draw, _to_device(a, self._device)) for a in declared]
+
+    def _ask(self, draw: Draw, seed: int, args: list[Any], gradients: bool) -> Question | None:
+        leaves = [t for _, t in flatten(args, "input")]
+        wanted = _wanted([t.is_floating_point() for t in leaves], draw, gradients)
+        parameters = [n for n, p in self.model.named_parameters() if p.requires_grad]
+        if draw.first_gradient_only:
+            parameters = parameters[:1] if not any(wanted) or len(parameters) > 1 else parameters
+        parameters = parameters if gradients else []
+        weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        with _precision(self.problem.tf32):
+            like = _run(self.model, args, wanted, parameters, None)
+            if not like.outputs:
+                raise ProblemError(f"{self.problem.file.path}: Model.forward returns no tensor")
+            cotangents = [draws.cotangent(draw, t) for _, t in like.outputs]
+            self.model.load_state_dict(weights)
+            native = _run(self.model, args, wanted, parameters, cotangents)
+        exact = self._in_float64(args, weights, wanted, parameters, cotangents, lambda t: t)
+        runs = [native]
+        if self.problem.tf32 is Tf32Policy.ALLOWED:
+            rounded = comparison.round_to_tf32
+            runs.append(
+                self._in_float64(args, weights, wanted, parameters, cotangents, rounded)
+            )
+        self.model.load_state_dict(weights)
+        if not draw.special and draw is not draws.DECLARED and not _finite(exact):
+            return None
+        question = Question(
+            self.case, draw, seed, args, weights, cotangents, wanted, parameters, [], []
+        )
+        input_scale = max((_rms(t) for t in leaves if t.is_floating_point()), default=1.0)
+        cotangent_scale = max((_rms(t) for t in cotangents), default=1.0)
+        self._fill(question, native, exact, runs, input_scale, cotangent_scale)
+        targets = [*question.outputs, *question.gradients.values()]
+        if draw is not draws.DECLARED and any(
+            t.reference_error.relative_l2 > _HOPELESS for t in targets
+        ):
+            return None
+        return question
+
+    def _fill(
+        self,
+        question: Question,
+        native: _Run,
+        exact: _Run,
+        runs: list[_Run],
+        input_scale: float,
+        cotangent_scale: float,
+    ) -> None:
+        def target(
+            name: str, role: TensorRole, pick: Callable[[_Run], torch.Tensor], scale: float
+        ) -> Target:
+            like, values = pick(native), pick(exact).double()
+            error = Norms(relative_l2=0, maximum=0, tile=0)
+            for run in runs:
+                found = comparison.norms(pick(run).double(), values, scale=scale)
+                error = comparison.larger(error, found)
+            allowed = comparison.budget(error, self.problem.tolerance, like.dtype)
+            return Target(name, role, like.detach(), values, error, allowed, scale)
+
+        for i, (path, _) in enumerate(native.outputs):
+            question.outputs.append(
+                target(path, TensorRole.OUTPUT, lambda r, i=i: r.outputs[i][1].detach(), input_scale)
+            )
+        for name, _ in self.model.named_buffers():
+            if name in native.buffers:
+                question.buffers.append(
+                    target(name, TensorRole.BUFFER, lambda r, n=name: r.buffers[n], input_scale)
+                )
+        for name, gradient in native.gradients.items():
+            if gradient is None:
+                continue
+            is_input = name.isdigit()
+            question.gradients[name] = target(
+                f"gradient of input {name}" if is_input else f"gradient of {name}",
+                TensorRole.GRAD_INPUT if is_input else TensorRole.GRAD_PARAMETER,
+                lambda r, n=name: r.gradients[n],
+                cotangent_scale,
+            )
+
+    def _in_float64(
+        self,
+        args: list[Any],
+        weights: dict[str, torch.Tensor],
+        wanted: list[bool],
+        parameters: list[str],
+        cotangents: list[torch.Tensor],
+        prepare: Callable[[torch.Tensor], torch.Tensor],
+    ) -> _Run:
+        def widen(tensor: torch.Tensor) -> torch.Tensor:
+            return prepare(tensor).double() if tensor.is_floating_point() else tensor
+
+        model = copy.deepcopy(self.model).double()
+        names = {name for name, _ in self.model.named_parameters()}
+        with torch.no_grad():
+            for name, tensor in model.state_dict(keep_vars=True).items():
+                source = weights[name]
+                tensor.copy_(widen(source) if name in names else source)
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            return _run(
+                model,
+                [_map(a, widen) for a in args],
+                wanted,
+                parameters,
+                [widen(c) for c in cotangents],
+            )
+        finally:
+            torch.set_default_dtype(default)
+
+
+@dataclass
+class _Run:
+    """What one run of a model gave."""
+
+    outputs: list[tuple[str, torch.Tensor]]
+    gradients: dict[str, torch.Tensor | None]
+    buffers: dict[str, torch.Tensor]
+
+
+def _run(
+    model: nn.Module,
+    args: list[Any],
+    wanted: list[bool],
+    parameters: list[str],
+    cotangents: list[torch.Tensor] | None,
+) -> _Run:
+    """Forward, and backward where cotangents are given; arguments are copied first."""
+    leaves: list[torch.Tensor] = []
+
+    def leaf(tensor: torch.Tensor) -> torch.Tensor:
+        copied = tensor.detach().clone().requires_grad_(wanted[len(leaves)])
+        leaves.append(copied)
+        return copied
+
+    copied = [_map(a, leaf) for a in args]
+    differentiate = cotangents is not None and (any(wanted) or bool(parameters))
+    with torch.set_grad_enabled(differentiate):
+        outputs = flatten(model(*copied))
+    buffers = {n: b.detach().clone() for n, b in model.named_buffers() if n in model.state_dict()}
+    if not differentiate or cotangents is None:
+        return _Run(outputs, {}, buffers)
+    named = dict(model.named_parameters())
+    targets = [(str(i), t) for i, t in enumerate(leaves) if t.requires_grad]
+    targets += [(name, named[name]) for name in parameters]
+    pairs = [(t, g) for (_, t), g in zip(outputs, cotangents, strict=True) if t.requires_grad]
+    if not pairs:
+        return _Run([(p, t.detach()) for p, t in outputs], {}, buffers)
+    found = torch.autograd.grad(
+        [t for t, _ in pairs], [t for _, t in targets], [g for _, g in pairs], allow_unused=True
+    )
+    gradients = {name: g for (name, _), g in zip(targets, found, strict=True)}
+    return _Run([(p, t.detach()) for p, t in outputs], gradients, buffers)
+
+
+@contextlib.contextmanager
+def _precision(tf32: Tf32Policy) -> Iterator[None]:
+    """The oracle's own flags, as the policy says."""
+    allowed = tf32 is Tf32Policy.ALLOWED
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def _wanted(floating: list[bool], draw: Draw, gradients: bool) -> list[bool]:
+    if not gradients:
+        return [False] * len(floating)
+    if not draw.first_gradient_only:
+        return floating
+    first = floating.index(True) if True in floating else -1
+    return [i == first for i in range(len(floating))]
+
+
+def _map(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return type(value)(_map(v, change) for v in value)
+    if isinstance(value, dict):
+        return {k: _map(v, change) for k, v in value.items()}
+    return value
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    return _map(value, lambda tensor: tensor.to(device))
+
+
+def _present(gradient: torch.Tensor | None) -> torch.Tensor:
+    if gradient is None:
+        raise RuntimeError("a gradient that was there is gone")
+    return gradient
+
+
+def _finite(run: _Run) -> bool:
+    tensors = [t for _, t in run.outputs] + [g for g in run.gradients.values() if g is not None]
+    return all(bool(torch.isfinite(t).all()) for t in tensors)
+
+
+def _rms(tensor: torch.Tensor) -> float:
+    if not tensor.numel():
+        return 0.0
+    finite = torch.where(torch.isfinite(tensor), tensor, 0)
+    return float(finite.double().square().mean().sqrt())

@@ -1,0 +1,340 @@
+"""The oracle's side of one worker: a process, an arena of the oracle's memory, and the messages.
+
+Serves the oracle twice: it holds the candidate, and, for the clock, the reference
+(the same program with the problem's source; only the candidate is distrusted).
+
+Does not: compare values, or decide what is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from harness.arena import CudaArena, HostArena, Plan, Slot, allocate
+from harness.oracle import draws
+from harness.oracle.draws import Layout
+from harness.oracle.problem import Case
+from harness.oracle.reference import Question
+from harness.oracle.stop import ended, failed
+from harness.records import Stage, Verdict
+from harness.settings import Settings
+from harness.supervisor import Child, ChildEnded, Extension
+from harness.wire import Message
+from harness.worker import trees
+
+
+class Session:
+    """One worker with one module loaded."""
+
+    def __init__(
+        self,
+        child: Child,
+        device: torch.device,
+        visible: str | None,
+        settings: Settings,
+        extension: Extension,
+    ) -> None:
+        self.child = child
+        self._device = device
+        self._visible = visible
+        self._settings = settings
+        self._extension = extension
+        self._arena: HostArena | CudaArena | None = None
+
+    def load(self, source: str, entry: str, *, tf32: bool, threads: int) -> None:
+        """Import the module.
+
+        Raises:
+            Stop: it cannot be imported, or has no such entry.
+        """
+        self._ask(
+            {"op": "start", "cuda": self._visible, "tf32": tf32, "threads": threads},
+            Stage.LOAD,
+            "starting",
+            Verdict.LOAD_FAILED,
+        )
+        self._ask(
+            {"op": "load", "source": source, "entry": entry},
+            Stage.LOAD,
+            "importing the candidate",
+            Verdict.LOAD_FAILED,
+            seconds=self._settings.load_seconds,
+        )
+
+    def construct(self, case: Case, *, training: bool) -> list[Message]:
+        """Make the module for one case; the state that it reports.
+
+        Raises:
+            Stop: the constructor raised.
+        """
+        reply = self._ask(
+            {
+                "op": "construct",
+                "args": trees.encode(case.args, _literal),
+                "kwargs": trees.encode(case.kwargs, _literal),
+                "training": training,
+            },
+            Stage.INTERFACE,
+            f"constructing ModelNew for case {case.name!r}",
+            Verdict.WRONG_INTERFACE,
+            constructing=True,
+        )
+        state = reply.get("state")
+        return state if isinstance(state, list) else []
+
+    def compile(self) -> None:
+        """Wrap the module in ``torch.compile`` (the reference's session only)."""
+        self._ask({"op": "compile"}, Stage.TIME, "compiling", Verdict.RUNTIME_ERROR)
+
+    def lay(self, question: Question) -> Laid:
+        """Lay a question's tensors into the arena, poison around them, and fill in the inputs."""
+        laid = Laid(question)
+        self._need(laid.plan.size)
+        self.arena.poison_all(laid.plan.size)
+        for slot, tensor in zip(laid.inputs, laid.input_tensors, strict=True):
+            self.arena.view(slot).copy_(tensor)
+        for name, slot in laid.weights.items():
+            self.arena.view(slot).copy_(question.weights[name])
+        self.synchronize()
+        return laid
+
+    def write_weights(self, laid: Laid) -> None:
+        """Have the worker copy the weights into its module.
+
+        Raises:
+            Stop: the module does not take them.
+        """
+        slots = {name: slot.to_wire() for name, slot in laid.weights.items()}
+        self._ask(
+            {"op": "weights", "slots": slots},
+            Stage.INTERFACE,
+            "copying the reference's weights into the candidate",
+            Verdict.WRONG_INTERFACE,
+        )
+
+    def forward(self, laid: Laid, *, gradients: bool) -> list[Message]:
+        """Run the forward; what it says of its outputs.
+
+        Raises:
+            Stop: it raised, died or hung.
+        """
+        question = laid.question
+        targets = [*question.outputs, *question.gradients.values()]
+        reply = self._ask(
+            {
+                "op": "forward",
+                "inputs": laid.encoded_args,
+                "wanted": question.wanted,
+                "gradients": gradients,
+                "outputs": [s.to_wire() for s in laid.outputs],
+                "buffers": {n: s.to_wire() for n, s in laid.buffers.items()},
+                "scrub": [t.like.numel() * t.like.element_size() for t in targets for _ in (0, 1)],
+                "delayed": question.draw.late,
+            },
+            Stage.VALUES,
+            f"running forward on case {question.case.name!r} ({question.draw.name} inputs)",
+            Verdict.RUNTIME_ERROR,
+        )
+        outputs = reply.get("outputs")
+        return outputs if isinstance(outputs, list) else []
+
+    def reveal_cotangents(self, laid: Laid) -> None:
+        """Write the cotangents; not before the forward's outputs are in the oracle's hands."""
+        for slot, tensor in zip(laid.cotangents, laid.question.cotangents, strict=True):
+            view = self.arena.view(slot)
+            if laid.question.draw.cotangents is Layout.EXPANDED and tensor.numel():
+                view.as_strided((), ()).copy_(tensor.as_strided((), ()))
+            else:
+                view.copy_(tensor)
+        self.synchronize()
+
+    def backward(self, laid: Laid) -> dict[str, Any]:
+        """Run the backward; which gradients it says there are.
+
+        Raises:
+            Stop: it raised, died or hung.
+        """
+        question = laid.question
+        reply = self._ask(
+            {
+                "op": "backward",
+                "cotangents": [s.to_wire() for s in laid.cotangents],
+                "parameters": question.wanted_parameters,
+                "gradients": {n: s.to_wire() for n, s in laid.gradients.items()},
+                "delayed": question.draw.late,
+            },
+            Stage.GRADIENTS,
+            f"running backward on case {question.case.name!r} ({question.draw.name} inputs)",
+            Verdict.RUNTIME_ERROR,
+        )
+        gradients = reply.get("gradients")
+        return gradients if isinstance(gradients, dict) else {}
+
+    def audit(self, laid: Laid, *, gradients: bool) -> dict[str, list[str]]:
+        """Run once more and list PyTorch's operators on the way, forward and backward.
+
+        Raises:
+            Stop: it raised, died or hung.
+        """
+        reply = self._ask(
+            {
+                "op": "audit",
+                "inputs": laid.encoded_args,
+                "wanted": laid.question.wanted,
+                "gradients": gradients,
+                "cotangents": [s.to_wire() for s in laid.cotangents],
+                "parameters": laid.question.wanted_parameters,
+            },
+            Stage.AUDIT,
+            "listing the operators that it calls",
+            Verdict.RUNTIME_ERROR,
+        )
+        return {k: [str(n) for n in reply.get(k, ())] for k in ("forward", "backward")}
+
+    def clock(self, laid: Laid, mode: str, gate_cycles: int) -> tuple[Message, float]:
+        """One timed call, and the seconds that the oracle's own clock gives it.
+
+        Raises:
+            Stop: it raised, died or hung.
+        """
+        question = laid.question
+        message = {
+            "op": "clock",
+            "mode": mode,
+            "inputs": laid.encoded_args,
+            "wanted": question.wanted if mode != "forward" else [False] * len(question.wanted),
+            "cotangents": [s.to_wire() for s in laid.cotangents],
+            "parameters": question.wanted_parameters,
+            "outputs": [s.to_wire() for s in laid.outputs],
+            "gradients": {n: s.to_wire() for n, s in laid.gradients.items()},
+            "gate_cycles": gate_cycles,
+        }
+        begun = time.perf_counter()
+        reply = self._ask(message, Stage.TIME, f"clocking the {mode}", Verdict.RUNTIME_ERROR)
+        return reply, time.perf_counter() - begun
+
+    @property
+    def arena(self) -> HostArena | CudaArena:
+        """The memory that this worker has mapped."""
+        if self._arena is None:
+            raise RuntimeError("nothing has been laid out")
+        return self._arena
+
+    def synchronize(self) -> None:
+        """Wait until the oracle's own writes are in place."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def close(self) -> None:
+        """Kill the worker and free its arena."""
+        self.child.kill()
+        if self._arena is not None:
+            self._arena.close()
+            self._arena = None
+
+    def _need(self, size: int) -> None:
+        """Have an arena of at least ``size`` bytes, mapped by the worker."""
+        if self._arena is not None and self._arena.size >= size:
+            return
+        if self._arena is not None:
+            self._arena.close()
+        self._arena = allocate(max(size, 1 << 20), cuda=self._device.type == "cuda")
+        self._ask(
+            {"op": "attach", "arena": self._arena.handle()},
+            Stage.LOAD,
+            "mapping memory",
+            Verdict.RUNTIME_ERROR,
+            fds=self._arena.descriptors(),
+        )
+
+    def _ask(
+        self,
+        message: Message,
+        stage: Stage,
+        doing: str,
+        verdict: Verdict,
+        *,
+        seconds: float | None = None,
+        fds: Sequence[int] = (),
+        constructing: bool = False,
+    ) -> Message:
+        try:
+            reply = self.child.request(
+                message,
+                self._settings.call_seconds if seconds is None else seconds,
+                fds=fds,
+                extension=self._extension,
+            )
+        except ChildEnded as error:
+            raise ended(error, stage, doing) from error
+        failure = reply.get("failure")
+        if isinstance(failure, dict):
+            if constructing and failure.get("type") != "TypeError":
+                verdict = Verdict.RUNTIME_ERROR
+            raise failed(failure, stage, doing, verdict)
+        return reply
+
+
+class Laid:
+    """A question laid out: which tensor lies where in the arena."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.plan = Plan()
+        self.inputs: list[Slot] = []
+        self.input_tensors: list[torch.Tensor] = []
+        draw = question.draw
+
+        def place(tensor: torch.Tensor) -> Message:
+            layout = draw.inputs if tensor.is_floating_point() else Layout.CONTIGUOUS
+            slot = self._add(tensor, layout)
+            self.inputs.append(slot)
+            self.input_tensors.append(tensor)
+            return slot.to_wire()
+
+        self.encoded_args = [trees.encode(a, place) for a in question.args]
+        self.weights = {n: self._add(t, Layout.CONTIGUOUS) for n, t in question.weights.items()}
+        self.outputs = [self._add(t.like, Layout.CONTIGUOUS) for t in question.outputs]
+        self.buffers = {t.name: self._add(t.like, Layout.CONTIGUOUS) for t in question.buffers}
+        self.cotangents = [self._add(c, draw.cotangents) for c in question.cotangents]
+        self.gradients = {
+            n: self._add(t.like, Layout.CONTIGUOUS) for n, t in question.gradients.items()
+        }
+
+    def _add(self, tensor: torch.Tensor, layout: Layout) -> Slot:
+        shape = tuple(tensor.shape)
+        stride, shift = draws.stride_of(layout, shape)
+        return self.plan.add(tensor.dtype, shape, stride, shift=shift)
+
+    def damaged(self, arena: HostArena | CudaArena) -> bool:
+        """Whether a guard band around the tensors was written to."""
+        return not all(arena.is_poison(start, end) for start, end in self.plan.guards())
+
+    def changed_inputs(self, arena: HostArena | CudaArena) -> list[int]:
+        """Which inputs no longer hold what the oracle wrote."""
+        return [
+            i
+            for i, (slot, tensor) in enumerate(zip(self.inputs, self.input_tensors, strict=True))
+            if not _same_bits(arena.view(slot), tensor)
+        ]
+
+
+def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    kind = kinds.get(a.element_size())
+    if kind is None:
+        return bool(torch.equal(a, b))
+    return bool(torch.equal(a.contiguous().view(kind), b.contiguous().view(kind)))
+
+
+def _literal(tensor: torch.Tensor) -> Message:
+    """A small tensor among constructor arguments, written out."""
+    return {
+        "values": tensor.flatten().tolist(),
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "shape": list(tensor.shape),
+    }

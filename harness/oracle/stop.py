@@ -1,0 +1,89 @@
+"""The end of a judgement before its last stage, as an exception that the judge catches.
+
+Does not: cross a process; the oracle's program puts it into an outcome.
+"""
+
+from __future__ import annotations
+
+from harness.records import Finding, Place, Severity, Stage, Verdict
+from harness.supervisor import Cause, ChildEnded
+from harness.wire import Message
+
+
+class Stop(Exception):
+    """A verdict was reached; the findings say why."""
+
+    def __init__(self, verdict: Verdict, stage: Stage, *findings: Finding) -> None:
+        super().__init__(f"{verdict} at {stage}")
+        self.verdict = verdict
+        self.stage = stage
+        self.findings = findings
+
+
+_ENDS = {
+    Cause.EXITED: Verdict.RUNTIME_ERROR,
+    Cause.SIGNALLED: Verdict.RUNTIME_ERROR,
+    Cause.TIMED_OUT: Verdict.TIMED_OUT,
+    Cause.OUT_OF_MEMORY: Verdict.OUT_OF_MEMORY,
+    Cause.TOO_MANY_PROCESSES: Verdict.RUNTIME_ERROR,
+    Cause.VIOLATION: Verdict.TAMPERED,
+}
+_ADVICE = {
+    Cause.EXITED: "A module returns its output; it never ends the process.",
+    Cause.SIGNALLED: "Look for an access out of bounds in the C++ or CUDA code, or for endless "
+    "native recursion.",
+    Cause.TIMED_OUT: "Look for a loop that does not end, a deadlock, or a kernel that is far too "
+    "slow for these sizes.",
+    Cause.OUT_OF_MEMORY: "Allocate only what the outputs need, and free what a call allocates.",
+    Cause.TOO_MANY_PROCESSES: "A module starts no processes.",
+    Cause.VIOLATION: "The candidate wrote to descriptors that are not its own.",
+}
+
+
+def ended(error: ChildEnded, stage: Stage, doing: str) -> Stop:
+    """The worker died, hung or broke the protocol while ``doing`` something."""
+    finding = Finding(
+        rule=f"worker.{error.cause}",
+        severity=Severity.ERROR,
+        stage=stage,
+        message=f"While {doing}, the candidate's process ended: {error}.",
+        advice=_ADVICE[error.cause],
+        detail=error.output[-4000:],
+    )
+    return Stop(_ENDS[error.cause], stage, finding)
+
+
+def failed(failure: Message, stage: Stage, doing: str, otherwise: Verdict) -> Stop:
+    """The candidate raised while ``doing`` something; ``otherwise`` names a plain exception."""
+    kind, text = failure.get("kind"), str(failure.get("message", ""))[:1500]
+    line = failure.get("line")
+    verdict = {"out_of_memory": Verdict.OUT_OF_MEMORY, "device": Verdict.RUNTIME_ERROR}.get(
+        str(kind), otherwise
+    )
+    finding = Finding(
+        rule=f"{stage}.exception",
+        severity=Severity.ERROR,
+        stage=stage,
+        message=f"While {doing}, the candidate raised {failure.get('type')}: {text}",
+        advice=_exception_advice(str(kind), str(failure.get("type")), text),
+        place=Place(line=line) if isinstance(line, int) and line > 0 else None,
+        detail=str(failure.get("traceback", ""))[-4000:],
+    )
+    return Stop(verdict, stage, finding)
+
+
+def _exception_advice(kind: str, name: str, text: str) -> str:
+    if kind == "out_of_memory":
+        return "Allocate only what the outputs need, and free what a call allocates."
+    if kind == "device":
+        return (
+            "A kernel faulted: check every index against the sizes, and put "
+            "C10_CUDA_KERNEL_LAUNCH_CHECK() after each launch to see which one."
+        )
+    if name == "NameError":
+        return "Define or import the name."
+    if name == "RecursionError":
+        return "A backward must not call the function that it differentiates."
+    if "incompatible function arguments" in text:
+        return "Make the call's arguments match the C++ signature (torch::Tensor is never None)."
+    return ""

@@ -1,0 +1,142 @@
+"""Finds problem files and says whether each one has the parts that the format requires.
+
+Reads the source with ``ast``; does not execute it, and does not import torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ProblemError
+from harness.resources import bundled
+
+REQUIRED = ("Model", "get_inputs", "get_init_inputs")
+
+
+@dataclass(frozen=True)
+class ProblemFile:
+    """A problem's source, as it lies on disk."""
+
+    name: str
+    """The file's stem."""
+    path: Path
+    """Where it lies."""
+    source: str
+    """Its text."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the text."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+    @property
+    def summary(self) -> str:
+        """First line of the module's docstring, or of its ``Model``'s, or nothing."""
+        tree = ast.parse(self.source)
+        model = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Model"))
+        text = ast.get_docstring(tree) or ast.get_docstring(model) or ""
+        return text.strip().splitlines()[0] if text.strip() else ""
+
+    @property
+    def cases(self) -> int:
+        """How many small cases the file declares next to its headline case."""
+        value = self._assigned("CASES")
+        return len(value.keys) if isinstance(value, ast.Dict) else 0
+
+    def declared(self, name: str, default: str) -> str:
+        """A module-level string constant, or ``default`` where there is none."""
+        value = self._assigned(name)
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            return value.value
+        return default
+
+    def _assigned(self, name: str) -> ast.expr | None:
+        """What is assigned to a name at module level."""
+        for node in ast.parse(self.source).body:
+            if isinstance(node, ast.Assign):
+                targets = node.targets
+            elif isinstance(node, ast.AnnAssign):
+                targets = [node.target]
+            else:
+                continue
+            if any(isinstance(t, ast.Name) and t.id == name for t in targets):
+                return node.value
+        return None
+
+    @classmethod
+    def read(cls, path: Path) -> ProblemFile:
+        """Read one file and check that the parts of the format are there.
+
+        Raises:
+            ProblemError: naming the file and what is missing.
+        """
+        try:
+            source = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ProblemError(f"{path}: the problem file cannot be read: {error}") from error
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None)
+            where = f", line {line}" if line else ""
+            raise ProblemError(f"{path}{where}: the problem file is not valid Python: {error}") from error
+        missing = [part for part in REQUIRED if part not in _bound_names(tree)]
+        if missing:
+            raise ProblemError(
+                f"{path}: a problem file defines {', '.join(REQUIRED)}; "
+                f"this one lacks {' and '.join(missing)}"
+            )
+        return cls(path.stem, path, source)
+
+
+def _bound_names(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names.update(t.id for t in node.targets if isinstance(t, ast.Name))
+        elif isinstance(node, ast.ImportFrom):
+            names.update(a.asname or a.name for a in node.names)
+    return names
+
+
+def find(problem: str, directory: Path | None = None) -> ProblemFile:
+    """The problem that ``problem`` names: a path, or a name in ``directory`` or the shipped ones.
+
+    Raises:
+        ProblemError: there is none, with the names that exist; or it is broken.
+    """
+    as_path = Path(problem)
+    if as_path.is_file():
+        return ProblemFile.read(as_path)
+    if as_path.suffix == ".py" or as_path.parent != Path():
+        raise ProblemError(f"{problem}: there is no such problem file")
+    folder = directory or bundled("reference_models")
+    if (path := folder / f"{problem}.py").is_file():
+        return ProblemFile.read(path)
+    names = ", ".join(sorted(p.stem for p in folder.glob("*.py"))) or "none"
+    raise ProblemError(f"there is no problem called {problem!r} in {folder}; there are: {names}")
+
+
+def listing(directory: Path | None = None) -> list[ProblemFile | ProblemError]:
+    """Every problem file below ``directory`` (the shipped ones by default), broken ones as errors.
+
+    Raises:
+        ProblemError: ``directory`` is not a directory.
+    """
+    folder = directory or bundled("reference_models")
+    if not folder.is_dir():
+        raise ProblemError(f"{folder}: there is no such directory of problems")
+    found: list[ProblemFile | ProblemError] = []
+    for path in sorted(folder.rglob("*.py")):
+        if path.name.startswith("_"):
+            continue
+        try:
+            found.append(ProblemFile.read(path))
+        except ProblemError as error:
+            found.append(error)
+    return found

@@ -1,0 +1,455 @@
+"""The records of a judgement, and the closed vocabularies they are written in.
+
+A record cannot lie: validators tie the parts that are present to the verdict,
+a speedup is computed from two stored latencies and stored nowhere, and a
+timing exists only where values (and gradients, unless the policy waives them)
+passed on a device that can be clocked.
+
+Does not: judge, measure, or touch a tensor. Imports pydantic and nothing of ours.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+
+SCHEMA_VERSION = 1
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, and closed against unknown fields."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derived_values_are_not_read(cls, data: object) -> object:
+        """What is computed from other fields is written for readers, and computed again here."""
+        if not isinstance(data, dict):
+            return data
+        return {k: v for k, v in data.items() if k not in cls.model_computed_fields}
+
+
+class Stage(StrEnum):
+    """The stages of a judgement, in the order in which they run (time last: it must be earned)."""
+
+    EXTRACT = "extract"
+    SCREEN = "screen"
+    BUILD = "build"
+    LOAD = "load"
+    INTERFACE = "interface"
+    SHAPE = "shape"
+    VALUES = "values"
+    GRADIENTS = "gradients"
+    AUDIT = "audit"
+    TIME = "time"
+
+
+class Verdict(StrEnum):
+    """What a candidate is worth; every evaluation ends in exactly one of these."""
+
+    PASSED = "passed"
+    NO_CODE = "no_code"
+    SYNTAX_ERROR = "syntax_error"
+    REJECTED = "rejected"
+    BUILD_FAILED = "build_failed"
+    LOAD_FAILED = "load_failed"
+    WRONG_INTERFACE = "wrong_interface"
+    WRONG_SHAPE = "wrong_shape"
+    WRONG_VALUES = "wrong_values"
+    WRONG_GRADIENTS = "wrong_gradients"
+    RUNTIME_ERROR = "runtime_error"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    RACY = "racy"
+    TAMPERED = "tampered"
+    UNSUPPORTED = "unsupported"
+
+
+_EARLY = {
+    Verdict.NO_CODE: {Stage.EXTRACT},
+    Verdict.SYNTAX_ERROR: {Stage.SCREEN},
+    Verdict.REJECTED: {Stage.SCREEN, Stage.AUDIT},
+    Verdict.BUILD_FAILED: {Stage.BUILD, Stage.LOAD, Stage.INTERFACE},
+    Verdict.LOAD_FAILED: {Stage.LOAD},
+    Verdict.WRONG_INTERFACE: {Stage.INTERFACE},
+    Verdict.WRONG_SHAPE: {Stage.SHAPE, Stage.GRADIENTS},
+    Verdict.WRONG_VALUES: {Stage.VALUES, Stage.TIME},
+    Verdict.WRONG_GRADIENTS: {Stage.GRADIENTS, Stage.TIME},
+}
+"""The stages at which a verdict can be reached, where that is restricted."""
+
+
+class Severity(StrEnum):
+    """How much a finding weighs: an error stops the pipeline, the others inform."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+class Place(Record):
+    """Where something stands in the candidate's own text; lines and columns count from 1."""
+
+    line: Annotated[int, Field(ge=1)]
+    """First line."""
+    column: Annotated[int, Field(ge=1)] | None = None
+    """First column, where known."""
+    end_line: Annotated[int, Field(ge=1)] | None = None
+    """Last line, where the place spans several."""
+
+
+class Finding(Record):
+    """One observation about a candidate."""
+
+    rule: Annotated[str, Field(pattern=r"^(R(0[1-9]|1[0-2])|[a-z]+(\.[a-z0-9_]+)+)$")]
+    """A rule of the task (``R01`` … ``R12``) or a check of ours (``build.compiler``)."""
+    severity: Severity
+    """How much it weighs."""
+    stage: Stage
+    """The stage that observed it."""
+    message: Annotated[str, Field(min_length=1, max_length=4000)]
+    """What is so, in one or two sentences."""
+    advice: Annotated[str, Field(max_length=4000)] = ""
+    """What to do next."""
+    place: Place | None = None
+    """Where in the candidate, if it can be said."""
+    detail: Annotated[str, Field(max_length=16000)] = ""
+    """Supporting text, such as a compiler's message or the tail of a traceback."""
+
+
+class TensorRole(StrEnum):
+    """What a compared tensor is to the problem."""
+
+    OUTPUT = "output"
+    GRAD_INPUT = "grad_input"
+    GRAD_PARAMETER = "grad_parameter"
+    INPUT = "input"
+    BUFFER = "buffer"
+
+
+class Norms(Record):
+    """Distances from the float64 values, all relative and dimensionless.
+
+    A NaN or an infinity that the float64 values do not have counts as infinitely far.
+    """
+
+    relative_l2: Annotated[float, Field(ge=0)]
+    """‖got − expected‖₂ / ‖expected‖₂."""
+    maximum: Annotated[float, Field(ge=0)]
+    """max |got − expected| / rms(expected)."""
+    tile: Annotated[float, Field(ge=0)]
+    """Worst tile of 256 neighbouring elements: rms(got − expected) / rms(expected)."""
+
+    def within(self, budget: Norms) -> bool:
+        """Whether every norm is at most its budget (NaN is never within)."""
+        return (
+            self.relative_l2 <= budget.relative_l2
+            and self.maximum <= budget.maximum
+            and self.tile <= budget.tile
+        )
+
+
+class Worst(Record):
+    """The element that is furthest off."""
+
+    index: tuple[int, ...]
+    """Its index in the tensor."""
+    got: float
+    """The candidate's value."""
+    expected: float
+    """The float64 value."""
+
+
+class Comparison(Record):
+    """One tensor of one trial against its float64 values."""
+
+    tensor: str
+    """Name: ``output``, ``output[1]``, ``grad of weight`` …"""
+    role: TensorRole
+    """What it is to the problem."""
+    shape: tuple[int, ...]
+    """Its shape."""
+    error: Norms
+    """The candidate's distance."""
+    reference_error: Norms
+    """The distance that the reference itself has in the problem's declared precision."""
+    budget: Norms
+    """The largest distance that passes."""
+    worst: Worst | None = None
+    """The element furthest off, where the comparison failed."""
+
+    @computed_field
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within its budget."""
+        return self.error.within(self.budget)
+
+
+class Trial(Record):
+    """One correctness check: one case, one draw of inputs and weights, one seed."""
+
+    case: str
+    """Name of the case."""
+    draw: str
+    """Which distribution and layout the inputs had."""
+    seed: int
+    """Seed of the draw, chosen after the candidate was loaded."""
+    comparisons: tuple[Comparison, ...]
+    """Every tensor that was compared."""
+
+    @computed_field
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison passed (a trial without comparisons has not)."""
+        return bool(self.comparisons) and all(c.passed for c in self.comparisons)
+
+
+class Mode(StrEnum):
+    """What was clocked."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    TRAINING_STEP = "training_step"
+
+
+class Latency(Record):
+    """The time of one call, in milliseconds, over all turns of a measurement."""
+
+    milliseconds: Annotated[float, Field(gt=0)]
+    """Geometric mean over turns of the median of each turn."""
+    fastest: Annotated[float, Field(gt=0)]
+    """Fastest single sample."""
+    slowest: Annotated[float, Field(gt=0)]
+    """Slowest single sample."""
+    samples: Annotated[int, Field(ge=1)]
+    """Number of samples."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.fastest <= self.milliseconds * (1 + 1e-9):
+            raise ValueError("the fastest sample is slower than the latency")
+        if not self.slowest >= self.milliseconds * (1 - 1e-9):
+            raise ValueError("the slowest sample is faster than the latency")
+        return self
+
+
+class Speedup(Record):
+    """A candidate clocked against the reference in alternating turns.
+
+    ``low`` and ``high`` bound the speedup with 95 % confidence, from paired
+    log-ratios of neighbouring turns.
+    """
+
+    mode: Mode
+    """What was clocked."""
+    baseline: str = "eager"
+    """How the reference ran: ``eager`` or ``compiled``."""
+    reference: Latency
+    """The reference's latency."""
+    candidate: Latency
+    """The candidate's latency."""
+    low: Annotated[float, Field(gt=0)]
+    """Lower bound of the speedup."""
+    high: Annotated[float, Field(gt=0)]
+    """Upper bound of the speedup."""
+    pairs: Annotated[int, Field(ge=2)]
+    """Number of pairs of turns."""
+    outer_reference_ms: Annotated[float, Field(gt=0)]
+    """The reference's time per call by the oracle's own clock, hand-over included."""
+    outer_candidate_ms: Annotated[float, Field(gt=0)]
+    """The candidate's time per call by the oracle's own clock, hand-over included."""
+    outputs_judged: Annotated[int, Field(ge=1)]
+    """How many outputs of timed calls were compared with expected values."""
+
+    @computed_field
+    @property
+    def speedup(self) -> float:
+        """Reference latency over candidate latency; above 1 the candidate is faster."""
+        return self.reference.milliseconds / self.candidate.milliseconds
+
+    @model_validator(mode="after")
+    def _interval_holds_the_estimate(self) -> Self:
+        if not self.low <= self.speedup * (1 + 1e-6) or not self.high >= self.speedup * (1 - 1e-6):
+            raise ValueError(
+                f"the interval [{self.low}, {self.high}] does not hold the speedup {self.speedup}"
+            )
+        return self
+
+
+class DeviceKind(StrEnum):
+    """The kinds of device; only ``cuda`` and ``cpu`` can be clocked."""
+
+    CUDA = "cuda"
+    CPU = "cpu"
+    EMULATED = "emulated"
+
+
+class Device(Record):
+    """The device and software that judged."""
+
+    kind: DeviceKind
+    """Which kind of device."""
+    name: str
+    """Its marketing name."""
+    index: Annotated[int, Field(ge=0)] = 0
+    """Its index on this host."""
+    driver: str = ""
+    """Driver version, empty on the CPU."""
+    torch: str
+    """PyTorch version."""
+    cuda: str = ""
+    """CUDA version PyTorch was built with, empty without."""
+    architecture: str = ""
+    """``sm_90``, or the machine's architecture on the CPU."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The part of a device that makes latencies comparable."""
+        return "|".join((self.kind, self.name, self.driver, self.torch, self.cuda))
+
+
+class GradientPolicy(StrEnum):
+    """Whether gradients are part of the judgement."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    OFF = "off"
+
+
+class Tf32Policy(StrEnum):
+    """Whether TF32 is within the declared precision of a problem."""
+
+    ALLOWED = "allowed"
+    FORBIDDEN = "forbidden"
+
+
+class Policy(Record):
+    """The terms of the judgement."""
+
+    gradients: GradientPolicy = GradientPolicy.REQUIRED
+    """Whether a backward is required."""
+    tf32: Tf32Policy = Tf32Policy.FORBIDDEN
+    """Applied to the reference, the baseline and the error budget alike."""
+    sandbox: str
+    """What held the candidate's process (see ``sandbox``)."""
+
+
+class Gradients(StrEnum):
+    """What came of the gradients."""
+
+    NOT_REACHED = "not_reached"
+    CHECKED = "checked"
+    ABSENT = "absent"
+    WAIVED = "waived"
+
+
+class Fingerprints(Record):
+    """SHA-256 of the texts a judgement was made from."""
+
+    generation: str
+    """The raw text as it came."""
+    candidate: str | None = None
+    """The code extracted from it, if any was."""
+    problem: str
+    """The problem file."""
+
+
+class Evaluation(Record):
+    """The full record of one candidate on one problem."""
+
+    schema_version: int = SCHEMA_VERSION
+    """Version of this schema."""
+    harness_version: str
+    """Version of the harness that judged."""
+    generation: str
+    """Name of the generation (its file's path, as given)."""
+    problem: str
+    """Name of the problem."""
+    fingerprints: Fingerprints
+    """What exactly was judged."""
+    verdict: Verdict
+    """What the candidate is worth."""
+    stage: Stage
+    """The stage at which the verdict was reached."""
+    device: Device
+    """Where it was judged."""
+    policy: Policy
+    """On which terms."""
+    findings: tuple[Finding, ...] = ()
+    """Everything observed, errors first."""
+    gradients: Gradients = Gradients.NOT_REACHED
+    """What came of the gradients."""
+    trials: tuple[Trial, ...] = ()
+    """Every correctness check."""
+    speedups: tuple[Speedup, ...] = ()
+    """Every clocked mode."""
+    stage_seconds: dict[Stage, float] = {}
+    """Seconds spent in each stage that ran."""
+    started_at: str = ""
+    """UTC time at which the judgement began, ISO 8601."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the verdict is ``passed``."""
+        return self.verdict is Verdict.PASSED
+
+    def speedup(self, mode: Mode) -> Speedup | None:
+        """The eager measurement of one mode, if it was clocked."""
+        return next((s for s in self.speedups if s.mode is mode and s.baseline == "eager"), None)
+
+    @model_validator(mode="after")
+    def _verdict_and_stage_agree(self) -> Self:
+        allowed = _EARLY.get(self.verdict)
+        if allowed is not None and self.stage not in allowed:
+            raise ValueError(f"{self.verdict} cannot be reached at stage {self.stage}")
+        if (self.verdict is Verdict.NO_CODE) != (self.fingerprints.candidate is None):
+            raise ValueError("no_code means that there is no candidate, and nothing else does")
+        return self
+
+    @model_validator(mode="after")
+    def _verdict_and_findings_agree(self) -> Self:
+        errors = [f for f in self.findings if f.severity is Severity.ERROR]
+        if self.passed and errors:
+            raise ValueError(f"passed, yet with an error: {errors[0].message}")
+        if not self.passed and not errors:
+            raise ValueError(f"{self.verdict} without a finding that says why")
+        return self
+
+    @model_validator(mode="after")
+    def _verdict_and_trials_agree(self) -> Self:
+        if self.passed and not (self.trials and all(t.passed for t in self.trials)):
+            raise ValueError("passed without trials that all passed")
+        if self.passed and self.gradients is Gradients.NOT_REACHED:
+            raise ValueError("passed, but nothing is said about gradients")
+        if self.passed and self.policy.gradients is GradientPolicy.REQUIRED:
+            if self.gradients is not Gradients.CHECKED:
+                raise ValueError("gradients are required, but were not checked")
+        if self.gradients is Gradients.CHECKED and not any(
+            c.role in (TensorRole.GRAD_INPUT, TensorRole.GRAD_PARAMETER)
+            for t in self.trials
+            for c in t.comparisons
+        ):
+            raise ValueError("gradients said to be checked, but no gradient was compared")
+        return self
+
+    @model_validator(mode="after")
+    def _timing_is_earned(self) -> Self:
+        if self.speedups and not self.passed:
+            raise ValueError(f"a timing beside the verdict {self.verdict}")
+        if self.speedups and self.device.kind is DeviceKind.EMULATED:
+            raise ValueError("an emulated device has no timing")
+        backward = any(s.mode is not Mode.FORWARD for s in self.speedups)
+        if backward and self.gradients is not Gradients.CHECKED:
+            raise ValueError("a backward was clocked that was not checked")
+        return self
+
+
+def finite_or_huge(value: float) -> float:
+    """JSON has no NaN or infinity; a distance that is either is stored as 1e308."""
+    return value if math.isfinite(value) else 1e308

@@ -1,0 +1,269 @@
+"""Evaluations, summaries and baselines as a person wants to read them in a terminal.
+
+Takes records and gives rich's renderables; holds no state.
+
+Does not: print, or compute a figure that a record does not hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from harness.metrics import Summary, score, score_mode
+from harness.records import (
+    Device,
+    Evaluation,
+    Finding,
+    Gradients,
+    Mode,
+    Place,
+    Severity,
+    Speedup,
+    Stage,
+    TensorRole,
+    Verdict,
+)
+from harness.store import Baseline, Fault
+
+_COLOURS = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+_SIGNS = {Severity.ERROR: "✗", Severity.WARNING: "!", Severity.NOTE: "·"}
+_CONTEXT = 1
+"""Lines of the candidate shown before and after a place."""
+
+
+def evaluation(
+    record: Evaluation, candidate: str | None, baseline: Baseline | None = None
+) -> RenderableType:
+    """The stage-by-stage account of one evaluation, with code frames for its findings."""
+    parts: list[RenderableType] = [_headline(record), _stages(record)]
+    for found in record.findings:
+        parts.append(finding(found, candidate))
+    if record.speedups:
+        parts.append(speedups(record.speedups))
+        parts += _against_solution(record, baseline)
+    parts.append(_terms(record))
+    return Group(*parts)
+
+
+def finding(found: Finding, candidate: str | None) -> RenderableType:
+    """One finding: what, where, and what to do next."""
+    head = Text()
+    head.append(f"{_SIGNS[found.severity]} {found.rule} ", _COLOURS[found.severity])
+    if found.place is not None:
+        head.append(f"line {found.place.line} ", "dim")
+    head.append(found.message)
+    parts: list[RenderableType] = [head]
+    if found.place is not None and candidate is not None:
+        parts.append(Padding(_frame(found.place, candidate), (0, 0, 0, 4)))
+    if found.advice:
+        parts.append(Padding(Text(f"→ {found.advice}", "green"), (0, 0, 0, 2)))
+    if found.detail and found.severity is Severity.ERROR and found.place is None:
+        tail = "\n".join(found.detail.rstrip().splitlines()[-12:])
+        parts.append(Padding(Text(tail, "dim"), (0, 0, 0, 4)))
+    return Group(*parts)
+
+
+def speedups(measured: Sequence[Speedup]) -> Table:
+    """Latencies and speedups with their intervals."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("clocked")
+    for name in ("reference ms", "candidate ms", "speedup", "95 % interval", "pairs"):
+        table.add_column(name, justify="right")
+    for one in measured:
+        table.add_row(
+            one.mode.replace("_", " "),
+            f"{one.reference.milliseconds:.4g}",
+            f"{one.candidate.milliseconds:.4g}",
+            Text(f"{one.speedup:.3f}x", "bold green" if one.low > 1 else "bold"),
+            f"{one.low:.3f} – {one.high:.3f}",
+            str(one.pairs),
+        )
+    return table
+
+
+def summary(record: Summary, faults: Sequence[Fault] = ()) -> RenderableType:
+    """A batch in numbers: verdicts, fast_p, pass@k and geometric means, by kind of device."""
+    parts: list[RenderableType] = []
+    for device in record.devices:
+        head = f"{device.generations} generations of {device.problems} problems on {device.kind}"
+        parts.append(Text(head, "bold"))
+        parts.append(Text("  " + ", ".join(f"{v} {n}" for v, n in device.verdicts.items())))
+        if device.pass_at:
+            shares = ", ".join(f"pass@{k} {v:.3f}" for k, v in device.pass_at.items())
+            parts.append(Text(f"  {shares}"))
+        for speed in device.speeds:
+            kind = " (forward only)" if speed.forward_only else ""
+            mean = speed.geometric_mean
+            parts.append(
+                Text(
+                    f"  {speed.mode.replace('_', ' ')}{kind}: fast_0 {speed.fast_0:.3f}, "
+                    f"fast_1 {speed.fast_1:.3f}, fast_1.5 {speed.fast_1_5:.3f}, "
+                    f"fast_2 {speed.fast_2:.3f}; geometric mean "
+                    f"{'–' if mean is None else f'{mean:.3f}x'} of {speed.clocked}"
+                )
+            )
+    if faults:
+        parts.append(Text(f"{len(faults)} harness faults, not scored:", "bold red"))
+        parts += [Text(f"  {f.generation}: {f.text.splitlines()[0]}") for f in faults]
+    return Group(*parts)
+
+
+def listing(records: Iterable[Evaluation]) -> Table:
+    """One line per evaluation: name, verdict, speedup, first finding."""
+    table = Table(box=None, pad_edge=False, show_header=True)
+    table.add_column("generation", overflow="fold")
+    table.add_column("verdict")
+    table.add_column("speedup", justify="right")
+    table.add_column("why", overflow="ellipsis", no_wrap=True)
+    for record in records:
+        value = score(record)
+        table.add_row(
+            record.generation,
+            verdict(record.verdict),
+            "" if value is None else f"{value:.2f}x {_short(score_mode(record))}",
+            _why(record),
+        )
+    return table
+
+
+def baseline(record: Baseline) -> RenderableType:
+    """What a device makes of a problem."""
+    parts: list[RenderableType] = [
+        Text.assemble((record.problem, "bold"), " on ", device_line(record.device))
+    ]
+    names = {
+        "eager": "reference against itself (A/A)",
+        "compiled": "torch.compile against eager",
+        "solution": "the vetted solution against eager",
+    }
+    for name, measured in record.speedups.items():
+        parts.append(Text(names.get(name, name), "italic"))
+        parts.append(Padding(speedups(measured), (0, 0, 0, 2)))
+    for name, text in record.failures.items():
+        parts.append(Text(f"{names.get(name, name)}: not clocked: {text}", "yellow"))
+    return Group(*parts)
+
+
+def verdict(value: Verdict) -> Text:
+    """A verdict in its colour."""
+    colour = {Verdict.PASSED: "bold green", Verdict.UNSUPPORTED: "bold yellow"}
+    return Text(value, colour.get(value, "bold red"))
+
+
+def device_line(device: Device) -> str:
+    """A device in one line."""
+    parts = [device.name, device.architecture, f"torch {device.torch}"]
+    parts += [f"CUDA {device.cuda}"] if device.cuda else []
+    parts += [f"driver {device.driver}"] if device.driver else []
+    return ", ".join(p for p in parts if p)
+
+
+def _headline(record: Evaluation) -> Text:
+    head = Text()
+    head.append(verdict(record.verdict))
+    head.append(f"  {record.generation}", "bold")
+    head.append(f" as an answer to {record.problem}")
+    return head
+
+
+def _stages(record: Evaluation) -> Text:
+    """Each stage that ran, with what it found and its seconds."""
+    line = Text()
+    for stage in Stage:
+        seconds = record.stage_seconds.get(stage)
+        if stage in (Stage.SHAPE, Stage.GRADIENTS):  # judged within the values stage's trials
+            if Stage.VALUES not in record.stage_seconds:
+                continue
+        elif seconds is None:
+            continue
+        ended_here = stage is record.stage and not record.passed
+        after = _rank(stage) > _rank(record.stage) and not record.passed
+        if after:
+            continue
+        line.append("  ✗ " if ended_here else "  ✓ ", "red" if ended_here else "green")
+        line.append(stage.value)
+        if seconds is not None:
+            line.append(f" {seconds:.1f}s", "dim")
+    if record.trials:
+        passed = sum(t.passed for t in record.trials)
+        line.append(f"\n  {passed} of {len(record.trials)} trials passed", "dim")
+        line.append(f", gradients {record.gradients.replace('_', ' ')}", "dim")
+        line.append(_closest(record), "dim")
+    return line
+
+
+def _closest(record: Evaluation) -> str:
+    """How much of its error budget the worst tensor used."""
+    used = [
+        (c.error.relative_l2 / c.budget.relative_l2, c, t.case)
+        for t in record.trials
+        for c in t.comparisons
+        if c.passed and c.budget.relative_l2 > 0 and c.role is not TensorRole.BUFFER
+    ]
+    if not used:
+        return ""
+    share, found, case = max(used, key=lambda u: u[0])
+    return (
+        f"; largest error {share:.0%} of its budget "
+        f"({found.tensor}, {case}: {found.error.relative_l2:.2g} of {found.budget.relative_l2:.2g})"
+    )
+
+
+def _against_solution(record: Evaluation, found: Baseline | None) -> list[RenderableType]:
+    if found is None or "solution" not in found.speedups:
+        return []
+    mode = Mode.TRAINING_STEP if record.gradients is Gradients.CHECKED else Mode.FORWARD
+    mine = record.speedup(mode)
+    vetted = next((s for s in found.speedups["solution"] if s.mode is mode), None)
+    if mine is None or vetted is None:
+        return []
+    share = mine.speedup / vetted.speedup
+    text = (
+        f"The vetted solution reaches {vetted.speedup:.3f}x in the {mode.replace('_', ' ')} here; "
+        f"this candidate has {share:.2f} of its speed."
+    )
+    return [Text(text, "italic")]
+
+
+def _terms(record: Evaluation) -> Text:
+    text = f"on {device_line(record.device)}; sandbox: {record.policy.sandbox}; "
+    text += f"gradients {record.policy.gradients}; TF32 {record.policy.tf32}"
+    return Text(text, "dim")
+
+
+def _frame(place: Place, candidate: str) -> Syntax:
+    last = place.end_line or place.line
+    first, last = max(1, place.line - _CONTEXT), min(last, place.line + 4) + _CONTEXT
+    lines = set(range(place.line, min(place.end_line or place.line, place.line + 4) + 1))
+    return Syntax(
+        candidate,
+        "python",
+        line_numbers=True,
+        line_range=(first, last),
+        highlight_lines=lines,
+        theme="ansi_dark",
+        background_color="default",
+    )
+
+
+def _why(record: Evaluation) -> str:
+    errors = [f for f in record.findings if f.severity is Severity.ERROR]
+    if not errors:
+        return ""
+    first = errors[0]
+    where = f"line {first.place.line}: " if first.place else ""
+    return f"{first.rule} {where}{first.message}"
+
+
+def _short(mode: Mode) -> str:
+    return "step" if mode is Mode.TRAINING_STEP else "forward only"
+
+
+def _rank(stage: Stage) -> int:
+    return list(Stage).index(stage)

@@ -1,0 +1,52 @@
+"""What can be set: limits, folders, the clock's budget. Environment over defaults.
+
+Every field ``x`` can be set by the variable ``KERNEL_HARNESS_X``.
+
+Does not: hold the terms of a judgement (see ``records.Policy``).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _cache_home() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "kernel-harness"
+
+
+class Settings(BaseSettings):
+    """Limits and places of one harness."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KERNEL_HARNESS_", frozen=True, use_attribute_docstrings=True
+    )
+
+    cache_dir: Path = Field(default_factory=_cache_home)
+    """Where artifacts and baselines are kept; candidates never see it."""
+    build_seconds: float = 600.0
+    """Time limit of one extension's build."""
+    load_seconds: float = 60.0
+    """Time limit of importing a candidate, builds not counted."""
+    call_seconds: float = 30.0
+    """Time limit of one construction, forward or backward."""
+    memory_bytes: int = 16 << 30
+    """Host memory that the processes of one candidate may hold together."""
+    processes: int = 512
+    """Processes and threads' processes that one candidate may have at a time."""
+    file_bytes: int = 1 << 30
+    """Largest file that a candidate may write."""
+    output_bytes: int = 64 << 10
+    """How much of a candidate's standard output and error is kept; the rest is discarded."""
+    clock_seconds: float = 6.0
+    """Longest time spent on clocking one mode; it ends sooner once the interval is narrow."""
+    clock_precision: float = 0.005
+    """Half-width of the 95 % interval of the speedup at which clocking stops."""
+    clock_turns: int = 12
+    """Fewest pairs of turns."""
+    build_jobs: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) // 2))
+    """Extensions built at a time in a batch."""

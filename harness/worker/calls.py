@@ -1,0 +1,149 @@
+"""Runs the model on tensors of the arena, forward and backward, and writes the answers there.
+
+Does not: compare, or keep anything from one trial to the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from harness.arena import POISON, Arena, Slot, name_of
+from harness.wire import Message
+from harness.worker import trees
+from harness.worker.candidate import Candidate, parameters_of, state_of
+
+DELAY_CYCLES = 20_000_000
+"""How long a delayed producer holds the stream back: about 10 ms at 2 GHz."""
+
+
+class Call:
+    """One trial's tensors: the inputs, what requires a gradient, and the outputs."""
+
+    def __init__(self, candidate: Candidate, arena: Arena, device: torch.device) -> None:
+        self._candidate = candidate
+        self._arena = arena
+        self._device = device
+        self._leaves: list[torch.Tensor] = []
+        self._outputs: list[tuple[str, torch.Tensor]] = []
+
+    def inputs(self, encoded: Any, wanted: list[bool], *, delayed: bool) -> Any:
+        """The forward's arguments; ``wanted`` says which tensors require a gradient, in order."""
+        self._leaves = []
+
+        def leaf(wire: Any) -> torch.Tensor:
+            view = self._arena.view(Slot.from_wire(wire))
+            if delayed:  # made late, on the current stream: who does not wait reads poison
+                late = torch.empty_strided(view.shape, view.stride(), dtype=view.dtype, device=self._device)
+                _poison(late)
+                torch.cuda.synchronize()
+                torch.cuda._sleep(DELAY_CYCLES)
+                view = late.copy_(view)
+            tensor = view.detach()
+            if wanted[len(self._leaves)]:
+                tensor.requires_grad_(True)
+            self._leaves.append(tensor)
+            return tensor
+
+        return trees.decode(encoded, leaf)
+
+    def forward(self, args: Any, *, gradients: bool) -> None:
+        """Call the model."""
+        model = self._candidate.model
+        if model is None:
+            raise RuntimeError("no model has been made")
+        with torch.set_grad_enabled(gradients):
+            self._outputs = trees.flatten(model(*args))
+
+    def write_outputs(self, slots: list[Any], buffers: dict[str, Any]) -> Message:
+        """Copy what came out into the arena, and say what it is."""
+        for (_, tensor), slot in zip(self._outputs, slots, strict=False):
+            self._write(tensor, slot)
+        state = state_of(self._candidate.model)
+        for name, slot in buffers.items():
+            self._write(state[name], slot)
+        return {"outputs": [_facts(path, tensor) for path, tensor in self._outputs]}
+
+    def backward(self, cotangents: list[Any], parameters: list[str]) -> dict[str, Any]:
+        """Gradients of the wanted leaves (by index) and parameters (by name)."""
+        named = parameters_of(self._candidate.model)
+        leaves = [(str(i), t) for i, t in enumerate(self._leaves) if t.requires_grad]
+        wanted = leaves + [(name, named[name]) for name in parameters]
+        pairs = [
+            (tensor, self._arena.view(Slot.from_wire(slot)))
+            for (_, tensor), slot in zip(self._outputs, cotangents, strict=True)
+            if slot is not None and tensor.requires_grad
+        ]
+        if not pairs:
+            return {name: None for name, _ in wanted}
+        found = torch.autograd.grad(
+            [t for t, _ in pairs],
+            [t for _, t in wanted],
+            [g for _, g in pairs],
+            allow_unused=True,
+        )
+        return {name: g for (name, _), g in zip(wanted, found, strict=True)}
+
+    def write_gradients(self, gradients: dict[str, Any], slots: dict[str, Any]) -> Message:
+        """Copy the gradients into the arena, and say which there are."""
+        facts = {}
+        for name, gradient in gradients.items():
+            facts[name] = None if gradient is None else _facts(name, gradient)
+            if gradient is not None:
+                self._write(gradient, slots[name])
+        return {"gradients": facts}
+
+    def forget(self) -> None:
+        """Drop the graph, and leave poison where the outputs were."""
+        sizes = [t.numel() * t.element_size() for _, t in self._outputs]
+        self._outputs, self._leaves = [], []
+        scrub(sizes, self._device)
+
+    def _write(self, tensor: torch.Tensor, slot: Any) -> None:
+        view = self._arena.view(Slot.from_wire(slot))
+        if tensor.shape == view.shape and tensor.dtype == view.dtype:
+            view.copy_(tensor.detach())
+
+
+def scrub(sizes: list[int], device: torch.device) -> None:
+    """Fill the blocks that the allocator would hand out next with poison.
+
+    An output that a kernel never writes then holds NaN, not the right answer of
+    an earlier call. ``sizes`` are bytes.
+    """
+    blocks = [torch.empty(size, dtype=torch.uint8, device=device) for size in sizes if size]
+    for block in blocks:
+        block.fill_(POISON)
+
+
+@contextlib.contextmanager
+def stream(device: torch.device, *, side: bool) -> Iterator[None]:
+    """Run on a side stream, or on the current one."""
+    if device.type != "cuda" or not side:
+        yield
+        return
+    late = torch.cuda.Stream()
+    late.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(late):
+        yield
+    torch.cuda.current_stream().wait_stream(late)
+
+
+def _facts(path: str, tensor: torch.Tensor) -> Message:
+    return {
+        "path": path,
+        "shape": list(tensor.shape),
+        "dtype": name_of(tensor.dtype),
+        "device": tensor.device.type,
+        "requires_grad": bool(tensor.requires_grad),
+    }
+
+
+def _poison(tensor: torch.Tensor) -> None:
+    if tensor.is_floating_point() or tensor.is_complex():
+        tensor.fill_(float("nan"))
+    else:
+        tensor.fill_(-1 if tensor.dtype is not torch.bool else True)

@@ -1,0 +1,197 @@
+"""The worker's loop: take a message, do it, answer.
+
+Messages from the oracle (``op``):
+    start      device and flags of this process, before anything touches a device
+    collect    import the candidate to learn what it builds; nothing is built or run
+    load       import the candidate
+    construct  make its model
+    attach     map the arena (descriptors come along)
+    weights    copy weights from the arena into the model
+    forward    run it and write the outputs into the arena
+    backward   differentiate what ``forward`` made, write the gradients into the arena
+    clock      run one timed call and write its answers into the arena
+    audit      run forward and backward once more, listing PyTorch's operators on the way
+    compile    wrap the model in torch.compile (compiled baseline)
+
+Each is answered by one message; a ``failure`` says what the candidate raised.
+
+Does not: survive its candidate. Nothing here is believed (see ``harness.oracle``).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.arena import Arena, attach
+from harness.wire import Channel, Message, WireClosed
+from harness.worker import extension, failures, trees
+from harness.worker.calls import Call, scrub, stream
+from harness.worker.candidate import Candidate
+from harness.worker.census import Census
+from harness.worker.clock import CudaClock, HostClock
+
+
+def serve(channel: Channel) -> None:
+    """Answer messages until the oracle closes the channel."""
+    worker = Worker(channel, Path.cwd())
+    while True:
+        try:
+            message, fds = channel.receive()
+        except WireClosed:
+            return
+        token = message.pop("token", None)
+        channel.send(worker.answer(message, fds) | {"token": token})
+
+
+class Worker:
+    """State of the process between messages."""
+
+    def __init__(self, channel: Channel, directory: Path) -> None:
+        self._channel = channel
+        self._directory = directory
+        self._device = torch.device("cpu")
+        self._candidate: Candidate | None = None
+        self._arena: Arena | None = None
+        self._call: Call | None = None
+        self._clock: CudaClock | HostClock | None = None
+
+    def answer(self, message: Message, fds: list[int]) -> Message:
+        """Carry out one message; whatever the candidate raises becomes the answer."""
+        path = self._candidate.path if self._candidate else str(self._directory / "candidate.py")
+        try:
+            operation = getattr(self, f"do_{message['op']}")
+            done: Message = operation(message, fds)
+            return done
+        except WireClosed:
+            raise
+        except BaseException as error:  # the candidate may raise anything, SystemExit too
+            return failures.describe(error, path)
+
+    def do_start(self, message: Message, _: list[int]) -> Message:
+        if message["cuda"] is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = message["cuda"]
+            self._device = torch.device("cuda:0")
+        torch.set_num_threads(int(message["threads"]))
+        torch.backends.cuda.matmul.allow_tf32 = bool(message["tf32"])
+        torch.backends.cudnn.allow_tf32 = bool(message["tf32"])
+        return {"pid": os.getpid()}
+
+    def do_collect(self, message: Message, _: list[int]) -> Message:
+        extension.intercept(extension.collecting(self._channel))
+        candidate = Candidate(message["source"], message["entry"], self._directory, self._device)
+        candidate.load()
+        problem: dict[str, Any] = {}  # some candidates build in their constructor
+        exec(message["problem"], problem)
+        init = problem["get_init_inputs"]()
+        args, kwargs = ([], init) if isinstance(init, dict) else (init, {})
+        candidate.construct(
+            trees.encode(list(args), str), trees.encode(dict(kwargs), str), training=True
+        )
+        return {}
+
+    def do_load(self, message: Message, _: list[int]) -> Message:
+        extension.intercept(extension.from_oracle(self._channel))
+        self._candidate = Candidate(
+            message["source"], message["entry"], self._directory, self._device
+        )
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
+        return self._candidate.load()
+
+    def do_construct(self, message: Message, _: list[int]) -> Message:
+        self._call = None
+        return self._loaded.construct(message["args"], message["kwargs"], message["training"])
+
+    def do_compile(self, _: Message, __: list[int]) -> Message:
+        return self._loaded.compile()
+
+    def do_attach(self, message: Message, fds: list[int]) -> Message:
+        self._arena = attach(message["arena"], fds)
+        return {}
+
+    def do_weights(self, message: Message, _: list[int]) -> Message:
+        done = self._loaded.write_weights(self._mapped, message["slots"])
+        self._synchronize()
+        return done
+
+    def do_forward(self, message: Message, _: list[int]) -> Message:
+        self._call = call = Call(self._loaded, self._mapped, self._device)
+        scrub(message["scrub"], self._device)
+        delayed = message["delayed"] and self._device.type == "cuda"
+        with stream(self._device, side=delayed):
+            args = call.inputs(message["inputs"], message["wanted"], delayed=delayed)
+            call.forward(args, gradients=message["gradients"])
+            done = call.write_outputs(message["outputs"], message["buffers"])
+        self._synchronize()
+        return done
+
+    def do_backward(self, message: Message, _: list[int]) -> Message:
+        if self._call is None:
+            raise RuntimeError("there was no forward")
+        with stream(self._device, side=message["delayed"] and self._device.type == "cuda"):
+            gradients = self._call.backward(message["cotangents"], message["parameters"])
+            done = self._call.write_gradients(gradients, message["gradients"])
+        self._synchronize()
+        self._call.forget()
+        self._call = None
+        return done
+
+    def do_audit(self, message: Message, _: list[int]) -> Message:
+        call = Call(self._loaded, self._mapped, self._device)
+        args = call.inputs(message["inputs"], message["wanted"], delayed=False)
+        forward, backward = Census(), Census()
+        with forward:
+            call.forward(args, gradients=message["gradients"])
+        if message["gradients"]:
+            with backward:
+                call.backward(message["cotangents"], message["parameters"])
+        self._synchronize()
+        return {"forward": sorted(forward.names), "backward": sorted(backward.names)}
+
+    def do_clock(self, message: Message, _: list[int]) -> Message:
+        call = Call(self._loaded, self._mapped, self._device)
+        backward = message["mode"] != "forward"
+        args = call.inputs(message["inputs"], message["wanted"], delayed=False)
+        gradients: dict[str, Any] = {}
+
+        def forward() -> None:
+            call.forward(args, gradients=backward)
+
+        def differentiate() -> None:
+            gradients.update(call.backward(message["cotangents"], message["parameters"]))
+
+        def step() -> None:
+            forward()
+            differentiate()
+
+        if message["mode"] == "backward":
+            forward()
+        timed = {"forward": forward, "backward": differentiate, "training_step": step}
+        if self._clock is None:
+            self._clock = CudaClock() if self._device.type == "cuda" else HostClock()
+        sample = self._clock.time(timed[message["mode"]], message["gate_cycles"])
+        done = call.write_outputs(message["outputs"], {})
+        done |= call.write_gradients(gradients, message["gradients"])
+        self._synchronize()
+        return done | {"sample": asdict(sample)}
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+
+    @property
+    def _loaded(self) -> Candidate:
+        if self._candidate is None:
+            raise RuntimeError("no candidate has been loaded")
+        return self._candidate
+
+    @property
+    def _mapped(self) -> Arena:
+        if self._arena is None:
+            raise RuntimeError("no arena has been attached")
+        return self._arena
