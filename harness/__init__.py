@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from harness.version import __version__
 
 _WHERE = {
     "Evaluation": "harness.records",
@@ -29,11 +29,16 @@ _WHERE = {
 __all__ = ["__version__", *sorted(_WHERE)]
 
 if TYPE_CHECKING:
-    from harness.errors import HarnessError, HarnessFault, UsageError
-    from harness.grader import grade
-    from harness.pool import batch
-    from harness.records import Evaluation, Finding, Mode, Verdict
-    from harness.settings import Settings
+    from harness.errors import HarnessError as HarnessError
+    from harness.errors import HarnessFault as HarnessFault
+    from harness.errors import UsageError as UsageError
+    from harness.grader import grade as grade
+    from harness.pool import batch as batch
+    from harness.records import Evaluation as Evaluation
+    from harness.records import Finding as Finding
+    from harness.records import Mode as Mode
+    from harness.records import Verdict as Verdict
+    from harness.settings import Settings as Settings
 
 
 def __getattr__(name: str) -> Any:

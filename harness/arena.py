@@ -133,7 +133,8 @@ class Arena:
             ValueError: the slot does not lie within the arena.
         """
         dtype = dtype_of(slot.dtype)
-        if slot.offset < 0 or slot.offset + slot.extent > self.size or min(slot.stride, default=0) < 0:
+        end = slot.offset + slot.extent
+        if slot.offset < 0 or end > self.size or min(slot.stride, default=0) < 0:
             raise ValueError("a slot outside the arena")
         room = self._flat[slot.offset : slot.offset + slot.extent].view(dtype)
         return room.as_strided(slot.shape, slot.stride) if slot.extent else room.view(slot.shape)

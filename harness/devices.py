@@ -33,7 +33,7 @@ class Gpu:
 
     @property
     def architecture(self) -> str:
-        """``sm_90`` …"""
+        """As the compiler names it: ``sm_90``."""
         return f"sm_{self.capability[0]}{self.capability[1]}"
 
 

@@ -22,14 +22,12 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-import harness
 from harness.build import Artifact, Builder, BuildFailure, ExtensionSpec, diagnostics
 from harness.devices import Gpu, choose, lease, nvcc
 from harness.errors import GenerationError, OracleFault, ProblemError
 from harness.extract import extract
 from harness.problems import ProblemFile, find
 from harness.records import (
-    Device,
     DeviceKind,
     Evaluation,
     Finding,
@@ -47,6 +45,7 @@ from harness.records import (
 from harness.screening import screen, signature_of
 from harness.settings import Settings
 from harness.supervisor import Cause, Child, ChildEnded, ForkServer, Limits, ending
+from harness.version import __version__
 from harness.wire import Message
 
 Report = Callable[[Stage], None]
@@ -436,7 +435,7 @@ class Grader:
         rank = list(Severity)
         candidate = prepared.candidate
         return Evaluation(
-            harness_version=harness.__version__,
+            harness_version=__version__,
             generation=generation.name,
             problem=problem.name,
             fingerprints=Fingerprints(

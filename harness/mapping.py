@@ -23,7 +23,7 @@ from harness.problems import ProblemFile, find, listing
 
 SUFFIXES = (".md", ".txt", ".py")
 MANIFEST = "manifest.json"
-_KERNELBENCH = re.compile(r"level_?(?P<level>\d+)_problem_?(?P<problem>\d+)_sample_?(?P<sample>\d+)")
+_KERNELBENCH = re.compile(r"level_?(?P<level>\d+)_problem_?(?P<problem>\d+)_sample_?\d+")
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,7 @@ class Task:
     """The verdict that a manifest expects, by kind of device."""
 
 
-def tasks(
-    directory: Path, problem: str | None = None, problems: Path | None = None
-) -> list[Task]:
+def tasks(directory: Path, problem: str | None = None, problems: Path | None = None) -> list[Task]:
     """Every generation below ``directory`` with its problem, in the order of their names.
 
     Args:

@@ -427,9 +427,9 @@ class Evaluation(Record):
             raise ValueError("passed without trials that all passed")
         if self.passed and self.gradients is Gradients.NOT_REACHED:
             raise ValueError("passed, but nothing is said about gradients")
-        if self.passed and self.policy.gradients is GradientPolicy.REQUIRED:
-            if self.gradients is not Gradients.CHECKED:
-                raise ValueError("gradients are required, but were not checked")
+        required = self.policy.gradients is GradientPolicy.REQUIRED
+        if self.passed and required and self.gradients is Gradients.ABSENT:
+            raise ValueError("gradients are required, but there are none")
         if self.gradients is Gradients.CHECKED and not any(
             c.role in (TensorRole.GRAD_INPUT, TensorRole.GRAD_PARAMETER)
             for t in self.trials

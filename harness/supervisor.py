@@ -29,7 +29,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness.errors import ForkServerFault
 from harness.sandbox import Level, kill_tree, tree_usage
 from harness.settings import Settings
@@ -425,7 +424,7 @@ def _clean_environment() -> dict[str, str]:
     keep = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME")
     prefixes = ("CUDA_", "TORCH_CUDA_", "KERNEL_HARNESS_")
     environment = {k: v for k, v in os.environ.items() if k in keep or k.startswith(prefixes)}
-    root = str(Path(harness.__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parent.parent)
     inherited = os.environ.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([root, *([inherited] if inherited else [])])
     environment["PYTHONDONTWRITEBYTECODE"] = "1"

@@ -96,6 +96,6 @@ def _copy_regular(source: Path, target: Path) -> None:
     Raises:
         OSError: it is a link, or not there.
     """
-    with open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as data:
-        with target.open("wb") as copy:
-            shutil.copyfileobj(data, copy)
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(fd, "rb") as data, target.open("wb") as copy:
+        shutil.copyfileobj(data, copy)

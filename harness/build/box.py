@@ -20,7 +20,11 @@ from harness.build.spec import ExtensionSpec
 from harness.wire import Channel, Message, WireClosed
 
 _LONGEST_LOG = 256 << 10
-_TORCH_IMPLICIT_CUDA = ("#include <torch/types.h>", "#include <cuda.h>", "#include <cuda_runtime.h>")
+_TORCH_IMPLICIT_CUDA = (
+    "#include <torch/types.h>",
+    "#include <cuda.h>",
+    "#include <cuda_runtime.h>",
+)
 
 
 def serve(channel: Channel) -> None:

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from harness.build.spec import ExtensionSpec
 from harness.records import Finding, Place, Severity, Stage
 
-_GCC = re.compile(r"^(?P<file>[^\s:(][^:(]*):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
-_NVCC = re.compile(r"^(?P<file>[^\s:(][^:(]*)\((?P<line>\d+)\): (?:catastrophic )?error[^:]*: (?P<text>.*)$")
-_LINKER = re.compile(r"^.*(?:ld|ld\.\w+|collect2): (?:error: )?(?P<text>.*(?:undefined|cannot find|multiple).*)$")
+_FILE = r"^(?P<file>[^\s:(][^:(]*)"
+_GCC = re.compile(_FILE + r":(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
+_NVCC = re.compile(_FILE + r"\((?P<line>\d+)\): (?:catastrophic )?error[^:]*: (?P<text>.*)$")
+_LINKER = re.compile(
+    r"^.*(?:ld|ld\.\w+|collect2): (?:error: )?"
+    r"(?P<text>.*(?:undefined|cannot find|multiple).*)$"
+)
 _PTXAS = re.compile(r"^ptxas .*?(?:fatal|error)\s*:\s*(?P<text>.*)$")
 _MOST = 8
 
@@ -61,9 +65,7 @@ def findings(spec: ExtensionSpec, log: str, candidate: str) -> list[Finding]:
     if len(read) > _MOST:
         note = f"{len(read) - _MOST} more errors of the compiler are not listed."
         made.append(
-            Finding(
-                rule="build.more", severity=Severity.NOTE, stage=Stage.BUILD, message=note
-            )
+            Finding(rule="build.more", severity=Severity.NOTE, stage=Stage.BUILD, message=note)
         )
     return made
 
@@ -129,7 +131,7 @@ def _finding(spec: ExtensionSpec, error: CompilerError, candidate: str) -> Findi
 def _advice(text: str) -> str:
     name = re.search(r"[‘'\"]([A-Za-z_]\w*)[’'\"]", text)
     if "was not declared" in text and name:
-        return f"Declare {name.group(1)} in cpp_sources, with the signature that the source defines."
+        return f"Declare {name.group(1)} in cpp_sources, with the signature of its definition."
     if "is undefined" in text and name:
         return f"Define {name.group(1)}, or include the header that does."
     if "undefined reference" in text or "undefined symbol" in text:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from harness.cli.progress import BatchProgress, StageProgress
 from harness.errors import HarnessError, HarnessFault, UsageError
+from harness.version import __version__
 
 PASSED, NOT_PASSED, USAGE, FAULT = 0, 1, 2, 3
 
@@ -97,7 +98,6 @@ def baseline(
     as_json: JsonOption = False,
 ) -> None:
     """Clock the reference (eager, torch.compile) and the vetted solution on this device."""
-    import harness
     from harness import report
     from harness.grader import Grader
     from harness.problems import find
@@ -120,7 +120,7 @@ def baseline(
             problem=file.name,
             problem_sha256=file.sha256,
             device=grader.device,
-            harness_version=harness.__version__,
+            harness_version=__version__,
             measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
             speedups=speedups,
             failures=failures,

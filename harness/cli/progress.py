@@ -128,6 +128,5 @@ class BatchProgress:
         if fresh and self._ended < self._total:
             rate = (time.monotonic() - self._begun) / fresh
             left = f", about {rate * (self._total - self._ended):.0f} s left"
-        self._console.print(
-            f"[{self._ended}/{self._total}{left}] {word}  {event.name}", markup=False, highlight=False
-        )
+        text = f"[{self._ended}/{self._total}{left}] {word}  {event.name}"
+        self._console.print(text, markup=False, highlight=False)

@@ -15,16 +15,19 @@ from collections.abc import Iterable
 from harness.records import Finding, Severity, Stage
 
 ALLOWED = frozenset(
-    """
-    alias arange as_strided clone contiguous copy_ detach detach_ diagonal empty empty_like
-    empty_permuted empty_strided expand fill fill_ flatten full full_like is_pinned item
-    _local_scalar_dense lift_fresh narrow new_empty new_empty_strided new_full new_ones new_zeros
-    ones ones_like permute pin_memory _pin_memory record_stream _reshape_alias reshape
-    resize_ scalar_tensor select set_ slice split split_with_sizes squeeze stack t _to_copy to
-    transpose unbind unfold _unsafe_view unsqueeze view view_as_real view_as_complex zero_ zeros
-    zeros_like cat chunk is_same_size equal resolve_conj resolve_neg
-    """.split()
-)
+    (
+        "alias", "arange", "as_strided", "clone", "contiguous", "copy_", "detach", "detach_",
+        "diagonal", "empty", "empty_like", "empty_permuted", "empty_strided", "expand",
+        "fill", "fill_", "flatten", "full", "full_like", "is_pinned", "item",
+        "_local_scalar_dense", "lift_fresh", "narrow", "new_empty", "new_empty_strided",
+        "new_full", "new_ones", "new_zeros", "ones", "ones_like", "permute", "pin_memory",
+        "_pin_memory", "record_stream", "_reshape_alias", "reshape", "resize_",
+        "scalar_tensor", "select", "set_", "slice", "split", "split_with_sizes", "squeeze",
+        "stack", "t", "_to_copy", "to", "transpose", "unbind", "unfold", "_unsafe_view",
+        "unsqueeze", "view", "view_as_real", "view_as_complex", "zero_", "zeros",
+        "zeros_like", "cat", "chunk", "is_same_size", "equal", "resolve_conj", "resolve_neg",
+    )
+)  # fmt: skip
 """Operators that allocate, view, reshape, copy or compare for checks."""
 TOLERATED = frozenset({"sum", "add_", "add", "mul_", "mul", "sum_to_size"})
 """Operators that compute, but little: reported, not held against the candidate (a bias gradient

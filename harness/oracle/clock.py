@@ -163,7 +163,8 @@ class Clock:
         laid, arena = runner.laid, runner.session.arena
         if laid is None:
             raise RuntimeError("nothing has been laid out")
-        answers = laid.outputs if mode is Mode.FORWARD else [*laid.outputs, *laid.gradients.values()]
+        gradients = [] if mode is Mode.FORWARD else list(laid.gradients.values())
+        answers = [*laid.outputs, *gradients]
         for slot in answers:
             arena.poison(slot)
         fresh = Laid(question)
@@ -190,9 +191,7 @@ class Clock:
         if mode is not Mode.BACKWARD:
             compared += judge_outputs(answered, outputs)
         if mode is not Mode.FORWARD:
-            compared += judge_gradients(
-                answered, dict(zip(laid.gradients, gradients, strict=True))
-            )
+            compared += judge_gradients(answered, dict(zip(laid.gradients, gradients, strict=True)))
         for found in compared:
             if not found.passed:
                 raise _wrong_when_timed(mode, found)

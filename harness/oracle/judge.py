@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,9 +197,7 @@ class Judge:
             for name, tensor in model.state_dict().items()
         }
         if got != wanted:
-            raise Stop(
-                Verdict.WRONG_INTERFACE, Stage.INTERFACE, _state_finding(case, got, wanted)
-            )
+            raise Stop(Verdict.WRONG_INTERFACE, Stage.INTERFACE, _state_finding(case, got, wanted))
 
     def _check_values(self, request: Request, session: Session, progress: _Progress) -> None:
         """All trials: the small cases first, the headline only if they all passed."""
@@ -221,9 +219,7 @@ class Judge:
             progress.gradients = Gradients.WAIVED
         elif progress.gradients is Gradients.NOT_REACHED:
             nothing_to_differentiate = policy is GradientPolicy.REQUIRED
-            progress.gradients = (
-                Gradients.WAIVED if nothing_to_differentiate else Gradients.ABSENT
-            )
+            progress.gradients = Gradients.WAIVED if nothing_to_differentiate else Gradients.ABSENT
 
     def _audit(self, session: Session, progress: _Progress) -> None:
         """The candidate's own kernels do the work (R04)."""
@@ -242,9 +238,7 @@ class Judge:
     def _draws(self, probe: bool, index: int) -> list[draws.Draw]:
         if not probe:
             return draws.for_small(index)
-        return draws.for_probe(
-            special=self.problem.special_values, gpu=self._visible is not None
-        )
+        return draws.for_probe(special=self.problem.special_values, gpu=self._visible is not None)
 
     def _trial(
         self,
@@ -267,9 +261,7 @@ class Judge:
         if outcome.verdict is not None:
             wrong.append(outcome)
         elif question.gradients and differentiate:
-            progress.gradients = (
-                Gradients.CHECKED if outcome.has_backward else Gradients.ABSENT
-            )
+            progress.gradients = Gradients.CHECKED if outcome.has_backward else Gradients.ABSENT
 
     def _stop_if_wrong(self, wrong: list[TrialOutcome]) -> None:
         if not wrong:
@@ -280,9 +272,7 @@ class Judge:
         findings = _distinct(f for w in (values or wrong) for f in w.findings)
         raise Stop(verdict, stage, *findings[: 2 * _SHOWN])
 
-    def _clock(
-        self, request: Request, session: Session, progress: _Progress
-    ) -> list[Speedup]:
+    def _clock(self, request: Request, session: Session, progress: _Progress) -> list[Speedup]:
         gradients = progress.gradients is Gradients.CHECKED
         case = self.problem.clocked
         with self.session(_no_extension) as baseline:
@@ -344,7 +334,9 @@ def _distinct(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _state_finding(
-    case: Case, got: dict[str, tuple[object, object]], wanted: dict[str, tuple[object, object]]
+    case: Case,
+    got: Mapping[str, tuple[object, object]],
+    wanted: Mapping[str, tuple[object, object]],
 ) -> Finding:
     missing = [n for n in wanted if n not in got]
     extra = [n for n in got if n not in wanted]

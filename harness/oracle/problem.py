@@ -133,7 +133,9 @@ def _call(file: ProblemFile, module: ModuleType, name: str) -> Any:
     try:
         return getattr(module, name)()
     except Exception as error:
-        raise ProblemError(f"{file.path}: {name}() raises {type(error).__name__}: {error}") from error
+        raise ProblemError(
+            f"{file.path}: {name}() raises {type(error).__name__}: {error}"
+        ) from error
 
 
 def _arguments(init: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

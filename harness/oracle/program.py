@@ -166,5 +166,3 @@ def _outcome(judge: Judge, outcome: Outcome) -> Message:
         "tf32": judge.problem.tf32,
         "declared_gradients": judge.problem.gradients,
     }
-
-

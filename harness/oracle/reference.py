@@ -12,6 +12,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -120,10 +121,7 @@ class Reference:
         outputs = [
             replace(t, values=exact.outputs[i][1].detach()) for i, t in enumerate(question.outputs)
         ]
-        gradients = {
-            n: replace(t, values=_present(exact.gradients[n]))
-            for n, t in question.gradients.items()
-        }
+        gradients = {n: replace(t, values=exact.gradient(n)) for n, t in question.gradients.items()}
         return replace(question, outputs=outputs, gradients=gradients)
 
     def _arguments(self, draw: Draw) -> list[Any]:
@@ -150,9 +148,7 @@ class Reference:
         runs = [native]
         if self.problem.tf32 is Tf32Policy.ALLOWED:
             rounded = comparison.round_to_tf32
-            runs.append(
-                self._in_float64(args, weights, wanted, parameters, cotangents, rounded)
-            )
+            runs.append(self._in_float64(args, weights, wanted, parameters, cotangents, rounded))
         self.model.load_state_dict(weights)
         if not draw.special and draw is not draws.DECLARED and not _finite(exact):
             return None
@@ -189,25 +185,17 @@ class Reference:
             allowed = comparison.budget(error, self.problem.tolerance, like.dtype)
             return Target(name, role, like.detach(), values, error, allowed, scale)
 
+        output, buffer, gradient = TensorRole.OUTPUT, TensorRole.BUFFER, TensorRole.GRAD_INPUT
         for i, (path, _) in enumerate(native.outputs):
-            question.outputs.append(
-                target(path, TensorRole.OUTPUT, lambda r, i=i: r.outputs[i][1].detach(), input_scale)
-            )
-        for name, _ in self.model.named_buffers():
-            if name in native.buffers:
-                question.buffers.append(
-                    target(name, TensorRole.BUFFER, lambda r, n=name: r.buffers[n], input_scale)
-                )
-        for name, gradient in native.gradients.items():
-            if gradient is None:
-                continue
-            is_input = name.isdigit()
-            question.gradients[name] = target(
-                f"gradient of input {name}" if is_input else f"gradient of {name}",
-                TensorRole.GRAD_INPUT if is_input else TensorRole.GRAD_PARAMETER,
-                lambda r, n=name: r.gradients[n],
-                cotangent_scale,
-            )
+            question.outputs.append(target(path, output, partial(_Run.output, at=i), input_scale))
+        for name in native.buffers:
+            pick = partial(_Run.buffer, name=name)
+            question.buffers.append(target(name, buffer, pick, input_scale))
+        for name in [n for n, found in native.gradients.items() if found is not None]:
+            pick = partial(_Run.gradient, name=name)
+            words = f"gradient of input {name}" if name.isdigit() else f"gradient of {name}"
+            role = gradient if name.isdigit() else TensorRole.GRAD_PARAMETER
+            question.gradients[name] = target(words, role, pick, cotangent_scale)
 
     def _in_float64(
         self,
@@ -249,6 +237,18 @@ class _Run:
     gradients: dict[str, torch.Tensor | None]
     buffers: dict[str, torch.Tensor]
 
+    def output(self, at: int) -> torch.Tensor:
+        return self.outputs[at][1].detach()
+
+    def buffer(self, name: str) -> torch.Tensor:
+        return self.buffers[name]
+
+    def gradient(self, name: str) -> torch.Tensor:
+        found = self.gradients[name]
+        if found is None:
+            raise RuntimeError(f"the gradient of {name} is there in one precision only")
+        return found
+
 
 def _run(
     model: nn.Module,
@@ -281,7 +281,9 @@ def _run(
     found = torch.autograd.grad(
         [t for t, _ in pairs], [t for _, t in targets], [g for _, g in pairs], allow_unused=True
     )
-    gradients = {name: g for (name, _), g in zip(targets, found, strict=True)}
+    gradients: dict[str, torch.Tensor | None] = {
+        name: g for (name, _), g in zip(targets, found, strict=True)
+    }
     return _Run([(p, t.detach()) for p, t in outputs], gradients, buffers)
 
 
@@ -319,12 +321,6 @@ def _map(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
 
 def _to_device(value: Any, device: torch.device) -> Any:
     return _map(value, lambda tensor: tensor.to(device))
-
-
-def _present(gradient: torch.Tensor | None) -> torch.Tensor:
-    if gradient is None:
-        raise RuntimeError("a gradient that was there is gone")
-    return gradient
 
 
 def _finite(run: _Run) -> bool:

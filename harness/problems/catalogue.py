@@ -36,7 +36,7 @@ class ProblemFile:
     def summary(self) -> str:
         """First line of the module's docstring, or of its ``Model``'s, or nothing."""
         tree = ast.parse(self.source)
-        model = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Model"))
+        model = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Model")
         text = ast.get_docstring(tree) or ast.get_docstring(model) or ""
         return text.strip().splitlines()[0] if text.strip() else ""
 
@@ -82,7 +82,9 @@ class ProblemFile:
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             where = f", line {line}" if line else ""
-            raise ProblemError(f"{path}{where}: the problem file is not valid Python: {error}") from error
+            raise ProblemError(
+                f"{path}{where}: the problem file is not valid Python: {error}"
+            ) from error
         missing = [part for part in REQUIRED if part not in _bound_names(tree)]
         if missing:
             raise ProblemError(

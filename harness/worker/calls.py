@@ -37,7 +37,9 @@ class Call:
         def leaf(wire: Any) -> torch.Tensor:
             view = self._arena.view(Slot.from_wire(wire))
             if delayed:  # made late, on the current stream: who does not wait reads poison
-                late = torch.empty_strided(view.shape, view.stride(), dtype=view.dtype, device=self._device)
+                late = torch.empty_strided(
+                    view.shape, view.stride(), dtype=view.dtype, device=self._device
+                )
                 _poison(late)
                 torch.cuda.synchronize()
                 torch.cuda._sleep(DELAY_CYCLES)

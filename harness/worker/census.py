@@ -16,7 +16,7 @@ class Census(TorchDispatchMode):
     """Collects the names of the operators that run while it is active."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: set[str] = set()
 
     def __torch_dispatch__(

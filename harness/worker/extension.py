@@ -149,9 +149,12 @@ def collecting(channel: Channel) -> Obtain:
 
 def _private_copy(name: str, fd: int) -> str:
     """The sandbox lets no library be opened from outside: copy it into the work directory."""
-    with open(fd, "rb") as sent, tempfile.NamedTemporaryFile(
-        dir=Path.cwd(), prefix=name, suffix=".so", delete=False
-    ) as copy:
+    with (
+        open(fd, "rb") as sent,
+        tempfile.NamedTemporaryFile(
+            dir=Path.cwd(), prefix=name, suffix=".so", delete=False
+        ) as copy,
+    ):
         shutil.copyfileobj(sent, copy)
     return copy.name
 

@@ -1,0 +1,3 @@
+"""The harness's version, which every record names."""
+
+__version__ = "0.1.0"
