@@ -22,30 +22,64 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness.sandbox import Confinement, Level, available, confine, die_with, kill_tree
 from harness.wire import Channel, Message, WireClosed
 
 
 def main(control: int) -> None:
     """Serve until every client is gone."""
     _import_what_the_roles_need()
+    available()  # probed once, here; every child knows the answer
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps; nobody here waits
     first = Channel(socket.socket(fileno=control))
     first.send({"ready": True, "threads": len(os.listdir("/proc/self/task"))})
-    clients = [first]
+    clients = {first: _Children()}
     while clients:
-        readable, _, _ = select.select(clients, [], [])
+        readable, _, _ = select.select(list(clients), [], [])
         for client in readable:
             try:
                 message, fds = client.receive(timeout=10)
+                _serve(message, fds, client, clients)
             except WireClosed:
                 client.close()
-                clients.remove(client)
-                continue
-            if message["op"] == "client":
-                clients.append(Channel(socket.socket(fileno=fds[0])))
-                client.send({})
-            else:
-                client.send({"pid": _fork(message, fds, clients)})
+                clients.pop(client).kill()
+
+
+def _serve(
+    message: Message, fds: list[int], client: Channel, clients: dict[Channel, _Children]
+) -> None:
+    if message["op"] == "client":
+        clients[Channel(socket.socket(fileno=fds[0]))] = _Children()
+        client.send({})
+        return
+    pid = _fork(message, fds, list(clients))
+    clients[client].add(pid)
+    client.send({"pid": pid})
+
+
+class _Children:
+    """The processes forked for one client; they end with it, however it ended."""
+
+    def __init__(self) -> None:
+        self._alive: dict[int, int] = {}
+
+    def add(self, pid: int) -> None:
+        """Take note of a child, and forget those that have ended."""
+        ended = select.select(list(self._alive), [], [], 0)[0]
+        for pidfd in ended:
+            os.close(pidfd)
+            del self._alive[pidfd]
+        with contextlib.suppress(ProcessLookupError):
+            self._alive[os.pidfd_open(pid)] = pid
+
+    def kill(self) -> None:
+        """End what is left; a pidfd that is not readable says that its pid is still its own."""
+        ended = select.select(list(self._alive), [], [], 0)[0]
+        for pidfd, pid in self._alive.items():
+            if pidfd not in ended:
+                kill_tree(pid)
+            os.close(pidfd)
+        self._alive.clear()
 
 
 def _import_what_the_roles_need() -> None:
@@ -61,11 +95,11 @@ def _import_what_the_roles_need() -> None:
     torch.cuda.is_available = ask
     import harness.build.box
     import harness.oracle.program
-    import harness.sandbox
     import harness.worker.program  # noqa: F401
 
 
 def _fork(message: Message, fds: list[int], clients: list[Channel]) -> int:
+    server = os.getpid()
     pid = os.fork()
     if pid:
         for fd in fds:
@@ -73,6 +107,7 @@ def _fork(message: Message, fds: list[int], clients: list[Channel]) -> int:
         return pid
     code = 70
     with contextlib.suppress(BaseException):
+        die_with(server)
         for client in clients:
             client.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -96,7 +131,7 @@ def _become(message: Message, fds: list[int]) -> None:
         os.close(status_fd)
         oracle(Channel(socket.socket(fileno=channel_fd)), Channel(socket.socket(fileno=more[0])))
         return
-    level = _confine(message["confinement"], status_fd)
+    level = _confine(message["confinement"], status_fd, channel_fd)
     channel = Channel(socket.socket(fileno=channel_fd), limit=1 << 30)
     channel.send({"ready": True, "level": level})
     if message["role"] == "builder":
@@ -109,9 +144,7 @@ def _become(message: Message, fds: list[int]) -> None:
         work(channel)
 
 
-def _confine(wire: dict[str, Any], status_fd: int) -> str:
-    from harness.sandbox import Confinement, Level, confine
-
+def _confine(wire: dict[str, Any], status_fd: int, channel_fd: int) -> str:
     workdir = Path(wire["workdir"])
     level = confine(
         Confinement(
@@ -121,6 +154,7 @@ def _confine(wire: dict[str, Any], status_fd: int) -> str:
             file_bytes=int(wire["file_bytes"]),
             cpu_seconds=None,
             status_fd=status_fd,
+            keep_fds=(channel_fd,),
             max_level=Level(wire["max_level"]),
         )
     )

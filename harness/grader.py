@@ -119,6 +119,7 @@ class Grader:
 
     def __enter__(self) -> Self:
         """Start the fork server; nobody waits for it before it is needed."""
+        self.settings.cache_dir.mkdir(parents=True, exist_ok=True)
         if self._shared is not None:
             self._server = self._shared
         else:
@@ -197,6 +198,8 @@ class Grader:
         without_gpu = needs_gpu and self.device.kind is DeviceKind.CPU
         if without_gpu and nvcc() is None:
             return self._unsupported(prepared, "There is no nvcc here either, so it was not built.")
+        if without_gpu and not self.settings.build_without_gpu:
+            return self._unsupported(prepared, "The settings say not to build it either.")
         for spec in specs:
             if wrong := self._build_one(spec, prepared):
                 prepared.findings = [*wrong[1], *prepared.findings]

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A time or a ratio: infinity would make a score without a measurement."""
 
 
 class Record(BaseModel):
@@ -71,7 +74,8 @@ class Verdict(StrEnum):
     UNSUPPORTED = "unsupported"
 
 
-_EARLY = {
+_STAGES = {
+    Verdict.PASSED: {Stage.AUDIT, Stage.TIME},
     Verdict.NO_CODE: {Stage.EXTRACT},
     Verdict.SYNTAX_ERROR: {Stage.SCREEN},
     Verdict.REJECTED: {Stage.SCREEN, Stage.AUDIT},
@@ -221,11 +225,11 @@ class Mode(StrEnum):
 class Latency(Record):
     """The time of one call, in milliseconds, over all turns of a measurement."""
 
-    milliseconds: Annotated[float, Field(gt=0)]
+    milliseconds: Positive
     """Geometric mean over turns of the median of each turn."""
-    fastest: Annotated[float, Field(gt=0)]
+    fastest: Positive
     """Fastest single sample."""
-    slowest: Annotated[float, Field(gt=0)]
+    slowest: Positive
     """Slowest single sample."""
     samples: Annotated[int, Field(ge=1)]
     """Number of samples."""
@@ -254,15 +258,15 @@ class Speedup(Record):
     """The reference's latency."""
     candidate: Latency
     """The candidate's latency."""
-    low: Annotated[float, Field(gt=0)]
+    low: Positive
     """Lower bound of the speedup."""
-    high: Annotated[float, Field(gt=0)]
+    high: Positive
     """Upper bound of the speedup."""
     pairs: Annotated[int, Field(ge=2)]
     """Number of pairs of turns."""
-    outer_reference_ms: Annotated[float, Field(gt=0)]
+    outer_reference_ms: Positive
     """The reference's time per call by the oracle's own clock, hand-over included."""
-    outer_candidate_ms: Annotated[float, Field(gt=0)]
+    outer_candidate_ms: Positive
     """The candidate's time per call by the oracle's own clock, hand-over included."""
     outputs_judged: Annotated[int, Field(ge=1)]
     """How many outputs of timed calls were compared with expected values."""
@@ -363,7 +367,7 @@ class Fingerprints(Record):
 class Evaluation(Record):
     """The full record of one candidate on one problem."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = SCHEMA_VERSION
     """Version of this schema."""
     harness_version: str
     """Version of the harness that judged."""
@@ -405,7 +409,7 @@ class Evaluation(Record):
 
     @model_validator(mode="after")
     def _verdict_and_stage_agree(self) -> Self:
-        allowed = _EARLY.get(self.verdict)
+        allowed = _STAGES.get(self.verdict)
         if allowed is not None and self.stage not in allowed:
             raise ValueError(f"{self.verdict} cannot be reached at stage {self.stage}")
         if (self.verdict is Verdict.NO_CODE) != (self.fingerprints.candidate is None):

@@ -116,11 +116,11 @@ def summary(record: Summary, faults: Sequence[Fault] = ()) -> RenderableType:
 
 def listing(records: Iterable[Evaluation]) -> Table:
     """One line per evaluation: name, verdict, speedup, first finding."""
-    table = Table(box=None, pad_edge=False, show_header=True)
-    table.add_column("generation", overflow="fold")
-    table.add_column("verdict")
-    table.add_column("speedup", justify="right")
-    table.add_column("why", overflow="ellipsis", no_wrap=True)
+    table = Table(box=None, pad_edge=False, expand=True)
+    table.add_column("generation", no_wrap=True, overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("speedup", justify="right", no_wrap=True)
+    table.add_column("why", no_wrap=True, overflow="ellipsis", ratio=1)
     for record in records:
         value = score(record)
         table.add_row(

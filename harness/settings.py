@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     clock_precision: float = 0.005
     """Half-width of the 95 % interval of the speedup at which clocking stops."""
     clock_turns: int = 12
-    """Fewest pairs of turns."""
+    """Fewest pairs of turns, unless the time is up."""
+    build_without_gpu: bool = True
+    """Whether CUDA candidates are compiled where they cannot be run."""
     build_jobs: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) // 2))
     """Extensions built at a time in a batch."""

@@ -2,13 +2,15 @@
 
 A frame is four bytes of length (big endian) and that many bytes of UTF-8 JSON,
 an object. The receiver states how long a frame may be; nothing is unpickled,
-and whatever is not such a frame is a ``WireViolation``.
+and whatever is not such a frame is a ``WireViolation``. A peer that does not read
+cannot hold up the sender: after ``SEND_SECONDS`` it counts as gone.
 
 Does not: know what the messages mean, or retry.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -22,6 +24,8 @@ Message = dict[str, Any]
 
 _LENGTH = struct.Struct("!I")
 _MAX_FDS = 8
+SEND_SECONDS = 30.0
+"""How long a peer may leave a message unread before it counts as gone."""
 WORKER_LIMIT = 1 << 20
 """Longest frame that is accepted from a worker, bytes (a spec holds its sources)."""
 TRUSTED_LIMIT = 1 << 28
@@ -44,6 +48,7 @@ class Channel:
     """One end of a connection; ``limit`` is the longest frame that it accepts, in bytes."""
 
     def __init__(self, sock: socket.socket, *, limit: int = TRUSTED_LIMIT) -> None:
+        sock.settimeout(SEND_SECONDS)  # receiving waits in select
         self._sock = sock
         self._limit = limit
         self._buffer = bytearray()
@@ -73,7 +78,9 @@ class Channel:
                 sent = socket.send_fds(self._sock, [frame], list(fds))
                 frame = frame[sent:]
             self._sock.sendall(frame)
-        except (BrokenPipeError, ConnectionResetError, OSError) as error:
+        except OSError as error:
+            with contextlib.suppress(OSError):  # half a frame may be out: nothing can follow it
+                self._sock.shutdown(socket.SHUT_WR)
             raise WireClosed(str(error)) from error
 
     def receive(self, timeout: float | None = None) -> tuple[Message, list[int]]:
@@ -88,7 +95,9 @@ class Channel:
         while (frame := self._whole_frame()) is None:
             self._fill(deadline)
         try:
-            message = json.loads(frame)
+            message = json.loads(frame.decode())
+            if b"\\ud" in frame.lower():  # half a surrogate pair is no text: nobody could store it
+                json.dumps(message, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise WireViolation(f"not JSON: {error}") from error
         if not isinstance(message, dict):
@@ -108,27 +117,34 @@ class Channel:
         self._sock.close()
 
     def _whole_frame(self) -> bytes | None:
-        if len(self._buffer) < _LENGTH.size:
+        if self._missing():
             return None
+        frame = bytes(self._buffer[_LENGTH.size :])
+        self._buffer.clear()
+        return frame
+
+    def _missing(self) -> int:
+        """Bytes to read next: the rest of the length, or of the frame; none where it is whole."""
+        if len(self._buffer) < _LENGTH.size:
+            return _LENGTH.size - len(self._buffer)
         (length,) = _LENGTH.unpack_from(self._buffer)
         if length > self._limit:
             raise WireViolation(f"a frame of {length} bytes; at most {self._limit} are accepted")
-        end = _LENGTH.size + length
-        if len(self._buffer) < end:
-            return None
-        frame = bytes(self._buffer[_LENGTH.size : end])
-        del self._buffer[:end]
-        return frame
+        return int(_LENGTH.size + length - len(self._buffer))
 
     def _fill(self, deadline: float | None) -> None:
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([self._sock], [], [], wait)[0]:
             raise WireTimeout
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, 1 << 16, _MAX_FDS)
-        except (ConnectionResetError, OSError) as error:
+            # Never beyond this frame: the descriptors of the next one would come with it.
+            size = min(self._missing(), 1 << 20)
+            data, fds, flags, _ = socket.recv_fds(self._sock, size, _MAX_FDS)
+        except OSError as error:
             raise WireClosed(str(error)) from error
         self._fds.extend(fds)
+        if len(self._fds) > _MAX_FDS or flags & socket.MSG_CTRUNC:
+            raise WireViolation(f"more than {_MAX_FDS} descriptors with one message")
         if not data:
             raise WireClosed("end of stream")
         self._buffer += data

@@ -239,9 +239,7 @@ class MatmulFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx, grad_output: torch.Tensor
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def backward(ctx, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         A, B = ctx.saved_tensors
         grad_A = grad_B = None
         if ctx.needs_input_grad[0]:

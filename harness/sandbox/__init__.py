@@ -16,7 +16,7 @@ and the memory it uses (poll ``tree_usage``), nor how it talks to the supervisor
 from harness.sandbox._confine import confine
 from harness.sandbox._policy import Confinement, Level, runtime_paths
 from harness.sandbox._probe import available, explain
-from harness.sandbox._watch import Usage, kill_tree, tree_usage
+from harness.sandbox._watch import Usage, die_with, kill_tree, tree_usage
 
 __all__ = [
     "Confinement",
@@ -24,6 +24,7 @@ __all__ = [
     "Usage",
     "available",
     "confine",
+    "die_with",
     "explain",
     "kill_tree",
     "runtime_paths",

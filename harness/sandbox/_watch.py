@@ -9,11 +9,15 @@ memfds, and of files in the private /tmp and /dev/shm, which have a size limit o
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from harness.sandbox._syscalls import PR_SET_PDEATHSIG, prctl
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,10 @@ def _children(pid: int) -> list[int]:
         with suppress(psutil.NoSuchProcess):
             found = [child.pid for child in psutil.Process(pid).children()]
     return found
+
+
+def die_with(parent: int) -> None:
+    """Be killed when the parent dies; for a fresh child, which names the parent it expects."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL, "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:  # it died before the kernel was told
+        os._exit(1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from harness.sandbox import Confinement, Level, confine
+from harness.sandbox import Confinement, Level, available, confine
 
 spec = json.loads(sys.argv[1])
 control = int(sys.argv[2])
@@ -39,6 +39,7 @@ def tell(**record: object) -> None:
 
 
 exec(spec["before"], names)
+available()  # found once, before any fork
 read_end, write_end = os.pipe()
 child = os.fork()
 if child == 0:
