@@ -11,6 +11,7 @@ Does not: decide what is written, or trust anything found in it.
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import re
@@ -258,6 +259,7 @@ def _device_bytes(pointer: int, size: int) -> torch.Tensor:
     return torch.as_tensor(_DeviceBytes(pointer, size), device="cuda")
 
 
+@functools.cache
 def _cudart() -> ctypes.CDLL:
     """The CUDA runtime that torch itself has loaded, so that both share one state."""
     torch.cuda.init()
@@ -266,8 +268,23 @@ def _cudart() -> ctypes.CDLL:
     return ctypes.CDLL(found.group(1) if found else "libcudart.so")
 
 
+def last_error() -> str | None:
+    """The error that the CUDA runtime holds for this thread, which this call clears."""
+    code = _cudart().cudaGetLastError()
+    return _words(code) if code else None
+
+
+def reset_persisting_cache() -> None:
+    """Have the L2 cache give up the lines that were marked to persist."""
+    _cudart().cudaCtxResetPersistingL2Cache()
+
+
 def _check(code: int) -> None:
     if code:
-        name = _cudart().cudaGetErrorString
-        name.restype = ctypes.c_char_p
-        raise RuntimeError(f"CUDA error {code}: {name(code).decode()}")
+        raise RuntimeError(f"CUDA error {code}: {_words(code)}")
+
+
+def _words(code: int) -> str:
+    describe = _cudart().cudaGetErrorString
+    describe.restype = ctypes.c_char_p
+    return str(describe(code).decode())

@@ -14,7 +14,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +23,9 @@ from pydantic import ValidationError
 
 from harness.build import Artifact, Builder, BuildFailure, ExtensionSpec, diagnostics
 from harness.devices import Gpu, choose, lease, nvcc
-from harness.errors import GenerationError, OracleFault, ProblemError
+from harness.errors import OracleFault, ProblemError
 from harness.extract import extract
+from harness.generation import Generation, Prepared
 from harness.problems import ProblemFile, find
 from harness.records import (
     DeviceKind,
@@ -49,47 +49,6 @@ from harness.version import __version__
 from harness.wire import Message
 
 Report = Callable[[Stage], None]
-
-
-@dataclass(frozen=True)
-class Generation:
-    """A raw answer, with the name it goes by."""
-
-    name: str
-    text: str
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the raw text."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-    @classmethod
-    def read(cls, path: Path, name: str | None = None) -> Generation:
-        """Read a file.
-
-        Raises:
-            GenerationError: it cannot be read as text.
-        """
-        try:
-            return cls(name or str(path), path.read_text(encoding="utf-8", errors="strict"))
-        except UnicodeDecodeError as error:
-            raise GenerationError(f"{path}: the generation is not UTF-8 text: {error}") from error
-        except OSError as error:
-            raise GenerationError(f"{path}: the generation cannot be read: {error}") from error
-
-
-@dataclass
-class Prepared:
-    """A generation on its way: what is known before a device is needed."""
-
-    generation: Generation
-    problem: ProblemFile
-    started_at: str
-    candidate: str | None = None
-    findings: list[Finding] = field(default_factory=list)
-    seconds: dict[Stage, float] = field(default_factory=dict)
-    evaluation: Evaluation | None = None
-    """Set as soon as a verdict is reached without a device."""
 
 
 class Grader:

@@ -43,12 +43,12 @@ def paired_ratio(reference: Sequence[float], candidate: Sequence[float]) -> Rati
     samples, are independent, since samples of one turn share its clocks and caches.
 
     Raises:
-        ValueError: fewer than two pairs, or a latency that is not positive.
+        ValueError: fewer than two pairs, or a latency that is not positive and finite.
     """
     if len(reference) != len(candidate) or len(reference) < 2:
         raise ValueError("an interval needs at least two pairs of turns")
-    if min(*reference, *candidate) <= 0:
-        raise ValueError("a latency is not positive")
+    if not all(0 < t < math.inf for t in (*reference, *candidate)):
+        raise ValueError("a latency is not positive and finite")
     logs = [math.log(r / c) for r, c in zip(reference, candidate, strict=True)]
     mean = statistics.fmean(logs)
     error = statistics.stdev(logs) / math.sqrt(len(logs)) * student_t(len(logs) - 1)

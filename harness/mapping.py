@@ -3,7 +3,7 @@
 Tried in this order, for each file:
     1. ``manifest.json`` in the directory: {"files": {"name.md": {"problem": "relu"}}}
     2. KernelBench's file names: ``level_1_problem_56_sample_0_kernel.py`` is the problem
-       file ``56_….py`` (below a folder whose name ends in the level, if there is one)
+       file ``56_….py`` (below a folder whose name ends in the level, if there are such)
     3. ``<problem>__anything.md``
     4. the name of a folder on the way: ``relu/answer_3.txt``
 
@@ -66,7 +66,7 @@ def tasks(directory: Path, problem: str | None = None, problems: Path | None = N
         if file is None:
             lost.append(name)
         else:
-            found.append(Task(path, name, file, dict(entry.get("expected", {}))))
+            found.append(Task(path, name, file, entry.get("expected", {})))
     if lost:
         shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
         raise ManifestError(
@@ -106,12 +106,17 @@ def read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
         return {}
     try:
         files = json.loads(path.read_text())["files"]
-        return {str(name): dict(entry) for name, entry in files.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        entries = {str(name): dict(entry) for name, entry in files.items()}
+        for entry in entries.values():
+            if not isinstance(entry.get("problem", ""), str):
+                raise TypeError(f"the problem {entry['problem']!r} is not a name")
+            entry["expected"] = dict(entry.get("expected", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(
             f'{path}: a manifest is {{"files": {{"name": {{"problem": "…"}}}}}}; '
             f"this one is not: {type(error).__name__} {error}"
         ) from error
+    return entries
 
 
 class _Catalogue:
@@ -127,8 +132,9 @@ class _Catalogue:
 
     def guess(self, name: Path) -> ProblemFile | None:
         """From the file's name, then from its folders, the nearest first."""
-        if match := _KERNELBENCH.search(name.as_posix()):
-            return self._kernelbench(match["level"], match["problem"])
+        match = _KERNELBENCH.search(name.as_posix())
+        if match and (numbered := self._kernelbench(int(match["level"]), int(match["problem"]))):
+            return numbered
         candidates = [name.stem.split("__")[0], *reversed(name.parent.parts)]
         for candidate in candidates:
             for file in self._files:
@@ -136,8 +142,15 @@ class _Catalogue:
                     return file
         return None
 
-    def _kernelbench(self, level: str, number: str) -> ProblemFile | None:
+    def _kernelbench(self, level: int, number: int) -> ProblemFile | None:
         numbered = [f for f in self._files if re.match(rf"0*{number}(_|$)", f.name)]
-        at_level = [f for f in numbered if re.search(rf"{level}$", f.path.parent.name)]
-        chosen = at_level or numbered
+        at_level = [f for f in numbered if self._level(f) == level]
+        chosen = at_level or [f for f in numbered if self._level(f) is None]
         return chosen[0] if len(chosen) == 1 else None
+
+    def _level(self, file: ProblemFile) -> int | None:
+        """The number that the folder's name ends in; the directory's own has to be a level."""
+        folder = file.path.parent
+        own = folder == self._directory
+        match = re.search(r"level[_-]?(\d+)$" if own else r"(\d+)$", folder.name)
+        return int(match[1]) if match else None

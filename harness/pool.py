@@ -19,7 +19,8 @@ from pathlib import Path
 
 from harness.devices import gpus, torch_cuda
 from harness.errors import GenerationError, HarnessFault, ProblemError
-from harness.grader import Generation, Grader, Prepared
+from harness.generation import Generation, Prepared
+from harness.grader import Grader
 from harness.mapping import Task, tasks
 from harness.metrics import Summary, summarise
 from harness.records import Evaluation, GradientPolicy

@@ -9,7 +9,6 @@ Does not: judge, or hold anything in memory that is not on disk.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -42,9 +41,13 @@ class Run:
         except OSError as error:
             raise RunError(f"{directory}: a run cannot be written here: {error}") from error
         self._path = directory / "evaluations.jsonl"
-        self.evaluations = self._recover()
-        self._keys = {_key(e) for e in self.evaluations}
-        self._file = self._path.open("ab")
+        try:
+            self.evaluations = self._recover()
+            self._keys = {_key(e) for e in self.evaluations}
+            self._file = self._path.open("ab")
+        except BaseException:
+            self._lock.release()
+            raise
 
     def add(self, evaluation: Evaluation) -> None:
         """Append one evaluation; it is on disk when this returns."""
@@ -133,7 +136,7 @@ class BaselineStore:
         """The baseline of this problem on such a device, if one was measured."""
         try:
             return Baseline.model_validate_json(self._path(problem_sha256, device).read_text())
-        except (FileNotFoundError, ValidationError, json.JSONDecodeError):
+        except (FileNotFoundError, ValueError):  # one that cannot be read is measured again
             return None
 
     def _path(self, problem_sha256: str, device: Device) -> Path:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,11 +92,14 @@ class ArtifactStore:
 
 
 def _copy_regular(source: Path, target: Path) -> None:
-    """Copy a file out of a hostile directory: never through a symbolic link.
+    """Copy a file out of a hostile directory: never through a symbolic link, nor from a pipe.
 
     Raises:
-        OSError: it is a link, or not there.
+        OSError: it is no regular file, or not there.
     """
-    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # Without O_NONBLOCK a FIFO in its place would be waited on for ever.
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(fd, "rb") as data, target.open("wb") as copy:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{source} is not a regular file")
         shutil.copyfileobj(data, copy)

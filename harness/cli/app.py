@@ -61,7 +61,8 @@ def grade(
     """Judge one generation: one verdict, every finding, and what to do next."""
     from harness import report
     from harness.extract import extract
-    from harness.grader import Generation, Grader
+    from harness.generation import Generation
+    from harness.grader import Grader
     from harness.mapping import problem_of
     from harness.problems import find
     from harness.records import Verdict
@@ -188,7 +189,7 @@ def prompt(
     """Render the task of a problem for a model, or the feedback on an answer."""
     from harness.devices import choose
     from harness.extract import extract
-    from harness.grader import Generation
+    from harness.generation import Generation
     from harness.problems import find
     from harness.prompting import hardware_of, render_feedback, render_task
     from harness.records import Evaluation

@@ -28,6 +28,8 @@ FLOORS = {
 """Relative L2 error that is always allowed, by dtype: 256 units of the last place for float32
 (3.1e-5; a serial sum over a million terms makes 2e-5), far below TF32's 3e-4. Fewer units for
 the half formats, whose outputs are rounded once."""
+_CANCELLED = 4 * torch.finfo(torch.float32).eps
+"""Values this much smaller than what they are made of are what float32 leaves of zero."""
 _MAXIMUM_TO_L2, _TILE_TO_L2 = 10.0, 3.0
 """The floors of the other two norms, as multiples: the largest of 1e8 normal errors lies
 six deviations out, a tile of 256 within 1.3."""
@@ -36,8 +38,9 @@ six deviations out, a tile of 256 within 1.3."""
 def norms(got: torch.Tensor, expected: torch.Tensor, *, scale: float) -> Norms:
     """How far ``got`` is from ``expected`` (float64, any shape).
 
-    ``scale`` is the root mean square that stands in where ``expected`` is zero
-    everywhere. NaN must meet NaN and an infinity the same infinity.
+    ``scale`` is the size of what goes in. It stands in for the size of ``expected`` where
+    that is zero but for cancellation (the gradient of a softmax under a constant
+    cotangent). NaN must meet NaN and an infinity the same infinity.
     """
     if got.numel() == 0:
         return Norms(relative_l2=0, maximum=0, tile=0)
@@ -45,8 +48,9 @@ def norms(got: torch.Tensor, expected: torch.Tensor, *, scale: float) -> Norms:
     if not _same_nonfinite(got, expected, finite):
         return Norms(relative_l2=1e308, maximum=1e308, tile=1e308)
     difference = _difference(got, expected, finite)
-    square = torch.where(finite, expected, 0.0).square().mean().item()
-    rms = math.sqrt(square) or scale or 1.0
+    rms = math.sqrt(torch.where(finite, expected, 0.0).square().mean().item())
+    if rms <= _CANCELLED * scale:
+        rms = scale or 1.0
     squares = difference.square()
     padding = -squares.numel() % TILE
     tiles = torch.nn.functional.pad(squares.view(-1), (0, padding)).view(-1, TILE).mean(1)

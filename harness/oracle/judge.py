@@ -204,8 +204,7 @@ class Judge:
         wrong: list[TrialOutcome] = []
         policy = request.policy
         for i, case in enumerate(self.problem.cases):
-            probe = i == 0
-            for draw in self._draws(probe, i):
+            for draw in self._draws(case is self.problem.probe, i):
                 self._trial(session, case, draw, policy, progress, wrong)
             if len(wrong) >= _SHOWN:
                 break
@@ -224,7 +223,7 @@ class Judge:
     def _audit(self, session: Session, progress: _Progress) -> None:
         """The candidate's own kernels do the work (R04)."""
         gradients = progress.gradients is Gradients.CHECKED
-        case = (*self.problem.cases, self.problem.headline)[0]
+        case = self.problem.probe
         session.construct(case, training=self.problem.training)
         laid = session.lay(self._question(case, gradients=gradients))
         session.write_weights(laid)

@@ -69,6 +69,8 @@ class Problem:
     tolerance: Tolerance
     clocked: Case
     """The case that is clocked on this kind of device."""
+    probe: Case
+    """The case that is probed with every draw: large enough to hold special values."""
     forward_flops: Callable[..., int] | None
     forward_bytes: Callable[..., int] | None
 
@@ -86,6 +88,7 @@ class Problem:
         args, kwargs = _arguments(_call(file, module, "get_init_inputs"))
         headline = Case(HEADLINE, args, kwargs, lambda: list(_call(file, module, "get_inputs")))
         cases = _cases(file, module)
+        stand_in = _cpu_headline(file, module, headline, cases)
         return cls(
             file=file,
             model=model,
@@ -96,7 +99,8 @@ class Problem:
             special_values=bool(getattr(module, "SPECIAL_VALUES", False)),
             training=bool(getattr(module, "TRAINING", True)),
             tolerance=_tolerance(file, module),
-            clocked=headline if gpu else _cpu_headline(file, module, headline, cases),
+            clocked=headline if gpu else stand_in,
+            probe=stand_in if stand_in in cases else (*cases, headline)[0],
             forward_flops=getattr(module, "forward_flops", None),
             forward_bytes=getattr(module, "forward_bytes", None),
         )

@@ -88,7 +88,12 @@ class Reference:
         draws.redraw_weights(self.model, self._initial, draw.weight_scale)
         gradients = gradients and not draw.special
         try:
-            return self._ask(draw, seed, args, gradients)
+            question = self._ask(draw, seed, args, gradients)
+            if question is None and draw.cotangents is draws.Layout.EXPANDED:
+                # The gradient of a constant cotangent can vanish (softmax): ask with another.
+                dense = replace(draw, cotangents=draws.Layout.OFFSET)
+                question = self._ask(dense, seed, args, gradients)
+            return question
         except ProblemError:
             raise
         except torch.OutOfMemoryError:

@@ -36,9 +36,10 @@ class ProblemFile:
     def summary(self) -> str:
         """First line of the module's docstring, or of its ``Model``'s, or nothing."""
         tree = ast.parse(self.source)
-        model = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Model")
-        text = ast.get_docstring(tree) or ast.get_docstring(model) or ""
-        return text.strip().splitlines()[0] if text.strip() else ""
+        models = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Model"]
+        texts = [ast.get_docstring(tree), *map(ast.get_docstring, models)]
+        text = next(filter(None, texts), "").strip()
+        return text.splitlines()[0] if text else ""
 
     @property
     def cases(self) -> int:
@@ -83,7 +84,8 @@ class ProblemFile:
             line = getattr(error, "lineno", None)
             where = f", line {line}" if line else ""
             raise ProblemError(
-                f"{path}{where}: the problem file is not valid Python: {error}"
+                f"{path}{where}: the problem file is not valid Python: "
+                f"{getattr(error, 'msg', error)}"
             ) from error
         missing = [part for part in REQUIRED if part not in _bound_names(tree)]
         if missing:
@@ -107,10 +109,10 @@ def _bound_names(tree: ast.Module) -> set[str]:
 
 
 def find(problem: str, directory: Path | None = None) -> ProblemFile:
-    """The problem that ``problem`` names: a path, or a name in ``directory`` or the shipped ones.
+    """The problem that ``problem`` names: a path, or a name below ``directory`` (or shipped).
 
     Raises:
-        ProblemError: there is none, with the names that exist; or it is broken.
+        ProblemError: there is none, with the names that exist; or several; or it is broken.
     """
     as_path = Path(problem)
     if as_path.is_file():
@@ -118,9 +120,14 @@ def find(problem: str, directory: Path | None = None) -> ProblemFile:
     if as_path.suffix == ".py" or as_path.parent != Path():
         raise ProblemError(f"{problem}: there is no such problem file")
     folder = directory or bundled("reference_models")
-    if (path := folder / f"{problem}.py").is_file():
-        return ProblemFile.read(path)
-    names = ", ".join(sorted(p.stem for p in folder.glob("*.py"))) or "none"
+    paths = _problem_paths(folder)
+    named = [p for p in paths if p.stem == problem]
+    if len(named) > 1:
+        places = ", ".join(map(str, named))
+        raise ProblemError(f"several problems are called {problem!r}: {places}; give the path")
+    if named:
+        return ProblemFile.read(named[0])
+    names = ", ".join(sorted({p.stem for p in paths})) or "none"
     raise ProblemError(f"there is no problem called {problem!r} in {folder}; there are: {names}")
 
 
@@ -134,11 +141,13 @@ def listing(directory: Path | None = None) -> list[ProblemFile | ProblemError]:
     if not folder.is_dir():
         raise ProblemError(f"{folder}: there is no such directory of problems")
     found: list[ProblemFile | ProblemError] = []
-    for path in sorted(folder.rglob("*.py")):
-        if path.name.startswith("_"):
-            continue
+    for path in _problem_paths(folder):
         try:
             found.append(ProblemFile.read(path))
         except ProblemError as error:
             found.append(error)
     return found
+
+
+def _problem_paths(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*.py") if not p.name.startswith("_"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness.arena import POISON, Arena, Slot, name_of
+from harness.arena import POISON, Arena, Slot, last_error, name_of
 from harness.wire import Message
 from harness.worker import trees
 from harness.worker.candidate import Candidate, parameters_of, state_of
@@ -44,7 +44,9 @@ class Call:
                 torch.cuda.synchronize()
                 torch.cuda._sleep(DELAY_CYCLES)
                 view = late.copy_(view)
-            tensor = view.detach()
+            # ``data`` has a version counter of its own; ``detach`` would share the arena's, and
+            # an output written there would look like an input changed in place.
+            tensor = view.data
             if wanted[len(self._leaves)]:
                 tensor.requires_grad_(True)
             self._leaves.append(tensor)
@@ -75,7 +77,7 @@ class Call:
         leaves = [(str(i), t) for i, t in enumerate(self._leaves) if t.requires_grad]
         wanted = leaves + [(name, named[name]) for name in parameters]
         pairs = [
-            (tensor, self._arena.view(Slot.from_wire(slot)))
+            (tensor, self._arena.view(Slot.from_wire(slot)).data)
             for (_, tensor), slot in zip(self._outputs, cotangents, strict=True)
             if slot is not None and tensor.requires_grad
         ]
@@ -132,6 +134,19 @@ def stream(device: torch.device, *, side: bool) -> Iterator[None]:
     with torch.cuda.stream(late):
         yield
     torch.cuda.current_stream().wait_stream(late)
+
+
+def raise_launch_error(device: torch.device) -> None:
+    """Report what a launch that nobody checked has left behind.
+
+    Raises:
+        RuntimeError: a kernel was not launched.
+    """
+    if device.type != "cuda":
+        return
+    left = last_error()
+    if left is not None:
+        raise RuntimeError(f"CUDA error left behind by a launch that was not checked: {left}")
 
 
 def _facts(path: str, tensor: torch.Tensor) -> Message:

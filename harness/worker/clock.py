@@ -8,14 +8,13 @@ Does not: repeat, or average.
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from harness.arena import _cudart
+from harness.arena import reset_persisting_cache
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class CudaClock:
 
         Reading matters: lines left dirty would be written back during the next kernel.
         """
-        _cudart_persisting_reset()
+        reset_persisting_cache()
         self._cache_sized.zero_()
         self._cache_sized.sum()
 
@@ -77,18 +76,3 @@ class HostClock:
         call()
         milliseconds = (time.perf_counter_ns() - begun) * 1e-6
         return Sample(max(milliseconds, 1e-6), milliseconds, True)
-
-
-def _cudart_persisting_reset() -> None:
-    reset = getattr(_runtime(), "cudaCtxResetPersistingL2Cache", None)
-    if reset is not None:
-        reset()
-
-
-_RUNTIME: list[ctypes.CDLL] = []
-
-
-def _runtime() -> ctypes.CDLL:
-    if not _RUNTIME:
-        _RUNTIME.append(_cudart())
-    return _RUNTIME[0]

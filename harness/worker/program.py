@@ -30,7 +30,7 @@ import torch
 from harness.arena import Arena, attach
 from harness.wire import Channel, Message, WireClosed
 from harness.worker import extension, failures, trees
-from harness.worker.calls import Call, scrub, stream
+from harness.worker.calls import Call, raise_launch_error, scrub, stream
 from harness.worker.candidate import Candidate
 from harness.worker.census import Census
 from harness.worker.clock import CudaClock, HostClock
@@ -126,6 +126,7 @@ class Worker:
         with stream(self._device, side=delayed):
             args = call.inputs(message["inputs"], message["wanted"], delayed=delayed)
             call.forward(args, gradients=message["gradients"])
+            raise_launch_error(self._device)
             done = call.write_outputs(message["outputs"], message["buffers"])
         self._synchronize()
         return done
@@ -135,6 +136,7 @@ class Worker:
             raise RuntimeError("there was no forward")
         with stream(self._device, side=message["delayed"] and self._device.type == "cuda"):
             gradients = self._call.backward(message["cotangents"], message["parameters"])
+            raise_launch_error(self._device)
             done = self._call.write_gradients(gradients, message["gradients"])
         self._synchronize()
         self._call.forget()

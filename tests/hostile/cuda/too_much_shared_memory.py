@@ -1,4 +1,4 @@
-# expect: wrong_values
+# expect: runtime_error
 # A launch asks for 256 KB of shared memory, fails unchecked, and writes nothing.
 
 import torch

@@ -1,0 +1,86 @@
+"""The sample generations of ``make demo`` get the verdicts that their manifests promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.devices import gpus
+from harness.mapping import read_manifest, tasks
+from harness.pool import Batch, batch
+from harness.records import Evaluation, Gradients, Mode, Severity, Verdict
+from tests.judging.conftest import EXAMPLES
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Batch:
+    """All C++ samples, judged in one batch on the CPU."""
+    return batch(EXAMPLES / "cpp", tmp_path_factory.mktemp("run"), device="cpu")
+
+
+@pytest.mark.timeout(580)
+def test_every_cpp_sample_gets_the_verdict_that_its_manifest_promises(judged: Batch) -> None:
+    expected = {n: e["expected"]["cpu"] for n, e in read_manifest(EXAMPLES / "cpp").items()}
+    found = {e.generation: e.verdict.value for e in judged.evaluations}
+    why = {e.generation: [f.message for f in e.findings] for e in judged.evaluations}
+    wrong = {
+        n: (expected[n], found.get(n), why.get(n)) for n in expected if found.get(n) != expected[n]
+    }
+    assert not wrong
+    assert not judged.faults
+
+
+def test_what_passed_has_checked_gradients_and_three_speedups(judged: Batch) -> None:
+    passed = [e for e in judged.evaluations if e.passed]
+    assert passed
+    for evaluation in passed:
+        assert evaluation.gradients is Gradients.CHECKED
+        assert {s.mode for s in evaluation.speedups} == set(Mode)
+        assert all(s.outputs_judged >= 1 for s in evaluation.speedups)
+
+
+def test_every_failure_says_where_and_what_to_do(judged: Batch) -> None:
+    for evaluation in judged.evaluations:
+        errors = [f for f in evaluation.findings if f.severity is Severity.ERROR]
+        if not evaluation.passed:
+            assert errors
+            assert all(f.advice for f in errors), [f.message for f in errors if not f.advice]
+
+
+def test_a_compiler_error_stands_at_the_candidates_own_line(judged: Batch) -> None:
+    evaluation = by_name(judged, "softmax__does_not_compile.md")
+    placed = [f for f in evaluation.findings if f.rule == "build.compiler" and f.place]
+    assert placed
+    from harness.extract import extract
+
+    text = (EXAMPLES / "cpp" / evaluation.generation).read_text()
+    code = (extract(text).candidate or "").splitlines()
+    for finding in placed:
+        assert finding.place is not None
+        assert code[finding.place.line - 1].strip()
+
+
+def test_the_summary_counts_what_the_records_say(judged: Batch) -> None:
+    passed = sum(e.verdict is Verdict.PASSED for e in judged.evaluations)
+    assert judged.summary.verdicts[Verdict.PASSED] == passed
+    assert judged.summary.generations == len(judged.evaluations)
+
+
+@pytest.mark.skipif(bool(gpus()), reason="there is a GPU here")
+def test_without_a_gpu_no_cuda_sample_passes_and_none_is_called_wrong(
+    tmp_path: Path,
+) -> None:
+    done = batch(EXAMPLES / "cuda", tmp_path / "run", device="cpu")
+    assert len(done.evaluations) == len(tasks(EXAMPLES / "cuda"))
+    expected = {n: e["expected"]["cuda"] for n, e in read_manifest(EXAMPLES / "cuda").items()}
+    for evaluation in done.evaluations:
+        before_the_device = {"rejected", "no_code", "syntax_error"}
+        if expected[evaluation.generation] in before_the_device:
+            assert evaluation.verdict == expected[evaluation.generation], evaluation.generation
+        else:
+            assert evaluation.verdict is Verdict.UNSUPPORTED, evaluation.generation
+
+
+def by_name(judged: Batch, name: str) -> Evaluation:
+    return next(e for e in judged.evaluations if e.generation == name)
