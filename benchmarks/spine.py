@@ -1,6 +1,6 @@
 """What the harness says on a GPU: solutions, samples, hostile candidates, precision, A/A.
 
-    python benchmarks/spine.py OUT [part …]      parts: verdicts precision baselines (default: all)
+    python benchmarks/spine.py OUT [part …]      parts: verdicts precision real_answer baselines
 
 Writes one JSON file per part into OUT (committed under ``benchmarks/results``), with the
 machine, the versions, the commit and the command. Needs an NVIDIA GPU and nvcc.
@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from real_answer import variants
+
 from harness.devices import choose
 from harness.generation import Generation
 from harness.grader import Grader
@@ -30,7 +32,7 @@ from harness.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBLEMS = ("conv2d", "relu", "softmax", "matmul", "layer_norm")
-SETTINGS = Settings(build_jobs=max(1, (os.cpu_count() or 2) // 2), clock_seconds=3.0)
+SETTINGS = Settings(clock_seconds=3.0)
 
 
 def verdicts() -> dict[str, Any]:
@@ -98,6 +100,26 @@ def rounded(source: str, dtype: str) -> str:
     return source.replace(call, f"conv2d_extension.conv2d_forward({half}, bias, *ctx.geometry)")
 
 
+def real_answer() -> dict[str, Any]:
+    """A real model answer, repaired one flaw at a time."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "generations"
+        folder.mkdir()
+        for name, text in variants().items():
+            (folder / f"{name}.py").write_text(text)
+        run = Path(scratch) / "run"
+        done = batch(
+            folder,
+            run,
+            problem="conv2d",
+            device="cuda",
+            settings=SETTINGS,
+            clocked=False,
+            watch=say,
+        )
+    return {"rows": [row(e, "") for e in done.evaluations]}
+
+
 def baselines() -> dict[str, Any]:
     """The reference against itself, torch.compile and the solution."""
     found = {}
@@ -162,6 +184,7 @@ def commit() -> str:
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "verdicts": verdicts,
     "precision": precision,
+    "real_answer": real_answer,
     "baselines": baselines,
 }
 

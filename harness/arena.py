@@ -11,6 +11,7 @@ Does not: decide what is written, or trust anything found in it.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import functools
 import mmap
 import os
@@ -148,17 +149,38 @@ class Arena:
         """Overwrite the first ``size`` bytes with poison."""
         self._flat[:size].fill_(POISON)
 
+    def unmap(self) -> None:
+        """Let go of the memory."""
+        self._flat = torch.empty(0, dtype=torch.uint8)
+        self._keep = None
+
     def is_poison(self, start: int, end: int) -> bool:
         """Whether every byte from ``start`` to ``end`` is still poison."""
         return bool((self._flat[start:end] == POISON).all())
+
+
+class MappedCudaArena(Arena):
+    """A worker's end of an arena in device memory."""
+
+    def __init__(self, pointer: int, size: int) -> None:
+        super().__init__(_device_bytes(pointer, size))
+        self._pointer = pointer
+
+    def unmap(self) -> None:
+        """Unmap it; tensors that still look into it must not be used any more."""
+        super().unmap()
+        _check(_cudart().cudaIpcCloseMemHandle(ctypes.c_void_p(self._pointer)))
 
 
 class HostArena(Arena):
     """The oracle's end of an arena in shared host memory."""
 
     def __init__(self, size: int) -> None:
-        self.fd = os.memfd_create("arena", os.MFD_CLOEXEC)
+        self.fd = os.memfd_create("arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, size)
+        # A worker that could cut it short would have the oracle die at its next read.
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
         flat, keep = _map_host(self.fd, size)
         super().__init__(flat, keep)
 
@@ -226,7 +248,7 @@ def attach(handle: dict[str, Any], fds: list[int]) -> Arena:
     _check(
         _cudart().cudaIpcOpenMemHandle(ctypes.byref(pointer), ipc, ctypes.c_uint(lazy_peer_access))
     )
-    return Arena(_device_bytes(int(pointer.value or 0), size))
+    return MappedCudaArena(int(pointer.value or 0), size)
 
 
 def _map_host(fd: int, size: int) -> tuple[torch.Tensor, mmap.mmap]:

@@ -99,7 +99,7 @@ def choose(wanted: str) -> tuple[Device, Gpu | None]:
         kind = "cuda" if usable else "cpu"
     if kind == "cpu":
         return cpu(), None
-    if kind != "cuda" or (number and not number.isdigit()):
+    if kind != "cuda" or (number and not number.isdecimal()):
         raise UsageError(f"there is no device {wanted!r}; choose auto, cpu, cuda or cuda:N")
     index = int(number or 0)
     if index >= len(usable):

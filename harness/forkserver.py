@@ -14,8 +14,10 @@ Run as ``python -m harness.forkserver FD``.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -53,7 +55,7 @@ def _serve(
         client.send({})
         return
     pid = _fork(message, fds, list(clients))
-    clients[client].add(pid)
+    clients[client].add(pid, message.get("confinement", {}).get("workdir"))
     client.send({"pid": pid})
 
 
@@ -61,25 +63,30 @@ class _Children:
     """The processes forked for one client; they end with it, however it ended."""
 
     def __init__(self) -> None:
-        self._alive: dict[int, int] = {}
+        self._alive: dict[int, tuple[int, str | None]] = {}
 
-    def add(self, pid: int) -> None:
+    def add(self, pid: int, workdir: str | None) -> None:
         """Take note of a child, and forget those that have ended."""
-        ended = select.select(list(self._alive), [], [], 0)[0]
-        for pidfd in ended:
+        for pidfd in self._ended():
             os.close(pidfd)
             del self._alive[pidfd]
         with contextlib.suppress(ProcessLookupError):
-            self._alive[os.pidfd_open(pid)] = pid
+            self._alive[os.pidfd_open(pid)] = (pid, workdir)
 
     def kill(self) -> None:
-        """End what is left; a pidfd that is not readable says that its pid is still its own."""
-        ended = select.select(list(self._alive), [], [], 0)[0]
-        for pidfd, pid in self._alive.items():
-            if pidfd not in ended:
+        """End what is left, and remove what it wrote; its client can no longer do that."""
+        ended = self._ended()
+        for pidfd, (pid, workdir) in self._alive.items():
+            if pidfd not in ended:  # so the pid is still this child's own
                 kill_tree(pid)
             os.close(pidfd)
+            if workdir is not None:
+                shutil.rmtree(workdir, ignore_errors=True)
         self._alive.clear()
+
+    def _ended(self) -> list[int]:
+        """A pidfd is readable once its process has ended."""
+        return select.select(list(self._alive), [], [], 0)[0]
 
 
 def _import_what_the_roles_need() -> None:
@@ -90,9 +97,13 @@ def _import_what_the_roles_need() -> None:
     # cpp_extension asks at import whether a GPU is there, for a log message; the
     # answer would start CUDA in this process, and CUDA does not survive a fork.
     ask, torch.cuda.is_available = torch.cuda.is_available, lambda: False
+    logging.disable(logging.WARNING)
     import torch.utils.cpp_extension
 
+    logging.disable(logging.NOTSET)
     torch.cuda.is_available = ask
+    import torch.fx.experimental.symbolic_shapes  # autograd.grad's first call wants it: 2 s
+
     import harness.build.box
     import harness.oracle.program
     import harness.worker.program  # noqa: F401

@@ -393,7 +393,7 @@ class Grader:
         sandbox: str = "nothing was run",
     ) -> Evaluation:
         problem, generation = prepared.problem, prepared.generation
-        declared = GradientPolicy(problem.declared("GRADIENTS", GradientPolicy.REQUIRED))
+        declared = problem.policy("GRADIENTS", GradientPolicy, GradientPolicy.REQUIRED)
         rank = list(Severity)
         candidate = prepared.candidate
         return Evaluation(
@@ -412,7 +412,7 @@ class Grader:
             device=self.device,
             policy=Policy(
                 gradients=self._gradients or declared,
-                tf32=Tf32Policy(problem.declared("TF32", Tf32Policy.FORBIDDEN)),
+                tf32=problem.policy("TF32", Tf32Policy, Tf32Policy.FORBIDDEN),
                 sandbox=sandbox,
             ),
             findings=tuple(

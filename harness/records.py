@@ -14,7 +14,15 @@ import math
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    computed_field,
+    field_validator,
+    model_validator,
+)
 
 SCHEMA_VERSION: Final = 1
 
@@ -125,6 +133,13 @@ class Finding(Record):
     """Where in the candidate, if it can be said."""
     detail: Annotated[str, Field(max_length=16000)] = ""
     """Supporting text, such as a compiler's message or the tail of a traceback."""
+
+    @field_validator("message", "advice", "detail", mode="before")
+    @classmethod
+    def _long_text_is_cut(cls, text: object, info: ValidationInfo) -> object:
+        """What a candidate says ends up here: however long it is, it must not break a record."""
+        longest = 16000 if info.field_name == "detail" else 4000
+        return text[:longest] if isinstance(text, str) else text
 
 
 class TensorRole(StrEnum):

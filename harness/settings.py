@@ -50,5 +50,5 @@ class Settings(BaseSettings):
     """Fewest pairs of turns, unless the time is up."""
     build_without_gpu: bool = True
     """Whether CUDA candidates are compiled where they cannot be run."""
-    build_jobs: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) // 2))
+    build_jobs: int = Field(default_factory=lambda: max(2, (os.cpu_count() or 2) // 2))
     """Extensions built at a time in a batch."""

@@ -45,6 +45,8 @@ from harness.wire import (
 _SLICE = 0.05
 """Seconds between two looks at a busy child's memory."""
 _START_SECONDS = 120.0
+_MOST_EXTENSIONS = 32
+"""Extensions that one message may lead to."""
 
 Extension = Callable[[Message], tuple[Message, Sequence[int]]]
 
@@ -249,10 +251,14 @@ class Child:
         except WireClosed:
             raise self._ended() from None
         deadline = None if seconds is None else time.monotonic() + seconds
+        requests = 0
         while True:
             remaining = None if deadline is None else deadline - time.monotonic()
             reply = self._receive(remaining)
             if extension is not None and set(reply) == {"extension"}:
+                requests += 1
+                if requests > _MOST_EXTENSIONS:
+                    raise ChildEnded(Cause.VIOLATION, "it asked for extensions without end")
                 begun = time.monotonic()
                 answer, sent = extension(reply["extension"])
                 with contextlib.suppress(WireClosed):

@@ -149,7 +149,7 @@ def test_one_norm_beyond_its_budget_is_enough_to_fail(norm: str) -> None:
 
 @pytest.mark.parametrize("norm", ["relative_l2", "maximum", "tile"])
 def test_nan_is_never_within_a_budget(norm: str) -> None:
-    zero = {"relative_l2": 0.0, "maximum": 0.0, "tile": 0.0}
+    zero: dict[str, Any] = {"relative_l2": 0.0, "maximum": 0.0, "tile": 0.0}
     with pytest.raises(ValidationError):
         Norms(**zero | {norm: math.nan})
     unchecked = Norms.model_construct(**zero | {norm: math.nan})
@@ -256,7 +256,7 @@ def test_a_latency_is_a_positive_number(part: str, value: float) -> None:
 @pytest.mark.parametrize("part", ["low", "high", "outer_reference_ms", "outer_candidate_ms"])
 def test_the_numbers_of_a_speedup_are_positive_and_finite(part: str, value: float) -> None:
     with pytest.raises(ValidationError):
-        speedup(**{part: value})
+        speedup(2.0, Mode.FORWARD, **{part: value})
 
 
 @given(reference=positive, candidate=positive, low=positive, high=positive)
@@ -275,7 +275,7 @@ def test_the_interval_holds_the_estimate(
 @pytest.mark.parametrize("part", [{"pairs": 1}, {"outputs_judged": 0}])
 def test_a_speedup_needs_pairs_and_judged_outputs(part: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
-        speedup(**part)
+        speedup(2.0, Mode.FORWARD, **part)
 
 
 # ---- JSON --------------------------------------------------------------------------------------

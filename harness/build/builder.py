@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +93,7 @@ class Builder:
     def _build(self, spec: ExtensionSpec, key: str) -> Artifact:
         link = self.links_cuda or not spec.is_cuda
         limits = Limits.of(self._settings)
+        begun = time.monotonic()
         with ending(
             Child.confined(self._server, "builder", limits, hidden=[self._settings.cache_dir])
         ) as child:
@@ -106,11 +108,19 @@ class Builder:
             except ChildEnded as error:
                 raise BuildFailure(error) from error
             artifact = Artifact(
-                key=key, succeeded=done["ok"], log=done["log"], seconds=done["seconds"]
+                key=key,
+                succeeded=done.get("ok") is True,
+                log=str(done.get("log", "")),
+                seconds=time.monotonic() - begun,
             )
-            library = child.workdir / f"{spec.name}.so" if child.workdir else None
-            linked = artifact.succeeded and link and library is not None
-            return self.store.add(artifact, library if linked else None)
+            if not (artifact.succeeded and link and child.workdir):
+                return self.store.add(artifact, None)
+            try:
+                return self.store.add(artifact, child.workdir / f"{spec.name}.so")
+            except OSError as error:  # the box is hostile: it may leave a link, a pipe or nothing
+                log = f"{artifact.log}\nthe build left no library: {error}"
+                failed = artifact.model_copy(update={"succeeded": False, "log": log})
+                return self.store.add(failed, None)
 
     def _need_tools(self, spec: ExtensionSpec) -> None:
         if spec.is_cuda and nvcc() is None:

@@ -155,4 +155,4 @@ def _advice(text: str) -> str:
         return "Define the function, with the very signature that was declared."
     if "multiple definition" in text:
         return "Define it in one of the sources, and declare it in the other."
-    return ""
+    return "Correct it; the message is the compiler's own."

@@ -102,7 +102,12 @@ def apply(draw: Draw, value: Any) -> Any:
         return {k: apply(draw, v) for k, v in value.items()}
     if not (isinstance(value, torch.Tensor) and value.is_floating_point()):
         return value
-    values = torch.randn_like(value) if draw.mixed else value.clone()
+    dense = torch.contiguous_format  # the layout is the arena's to give
+    values = (
+        torch.randn_like(value, memory_format=dense)
+        if draw.mixed
+        else value.clone(memory_format=dense)
+    )
     values *= draw.input_scale
     if draw.special and values.numel() >= 3:
         flat = values.view(-1)
@@ -116,14 +121,18 @@ def redraw_weights(model: nn.Module, initial: dict[str, torch.Tensor], scale: fl
     """Give a model new weights around its initial ones, so that none can be known beforehand.
 
     Constant weights (a scale of one, a bias of zero) vary too, else a kernel that
-    leaves them out would pass. Positive buffers, such as a running variance, stay so.
+    leaves them out would pass. Positive buffers, such as a running variance, stay so,
+    and tables, such as a causal mask, stay as they are.
     """
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     with torch.no_grad():
         for name, tensor in model.state_dict(keep_vars=True).items():
             if not tensor.is_floating_point() or not tensor.numel():
                 continue
             start = initial[name]
+            if name not in parameters and _is_table(start):
+                tensor.copy_(start)
+                continue
             size = float(start.square().mean().sqrt()) or 0.2
             if name in parameters:
                 tensor.copy_((start + 0.5 * size * torch.randn_like(start)) * scale)
@@ -134,8 +143,19 @@ def redraw_weights(model: nn.Module, initial: dict[str, torch.Tensor], scale: fl
 
 
 def cotangent(draw: Draw, like: torch.Tensor) -> torch.Tensor:
-    """A random gradient of one output; an expanded one is one number for all elements."""
+    """A random gradient of one output; an expanded one is one number for all elements.
+
+    Outputs that cannot have one, such as indices, get zeros that nobody reads.
+    """
+    if not (like.is_floating_point() or like.is_complex()):
+        return torch.zeros_like(like)
     if draw.cotangents is Layout.EXPANDED:
         one = torch.rand((), dtype=like.dtype, device=like.device) + 0.5
         return (one * draw.cotangent_scale).expand(like.shape)
     return torch.randn_like(like) * draw.cotangent_scale
+
+
+def _is_table(buffer: torch.Tensor) -> bool:
+    """Whether a buffer holds what is looked up, not learnt: several whole numbers or infinities."""
+    whole = bool(((buffer == buffer.round()) | ~torch.isfinite(buffer)).all())
+    return whole and bool((buffer != buffer.flatten()[0]).any())

@@ -191,7 +191,7 @@ class Judge:
         """The candidate takes the arguments, and has the reference's state by name."""
         model = self.reference(case).model
         found = session.construct(case, training=self.problem.training)
-        got = {str(m.get("name")): (tuple(m.get("shape", ())), m.get("dtype")) for m in found}
+        got = {str(m.get("name"))[:200]: (_shape(m.get("shape")), m.get("dtype")) for m in found}
         wanted = {
             name: (tuple(tensor.shape), name_of(tensor.dtype))
             for name, tensor in model.state_dict().items()
@@ -356,6 +356,10 @@ def _state_finding(
         advice="Keep the reference's parameters and buffers under the same names "
         f"({', '.join(wanted) or 'there are none'}): weights are copied by name.",
     )
+
+
+def _shape(value: object) -> tuple[object, ...] | None:
+    return tuple(value) if isinstance(value, list) else None
 
 
 def _describe(fact: tuple[object, object]) -> str:

@@ -17,6 +17,7 @@ Does not: draw inputs for a trial (see ``draws``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -85,8 +86,11 @@ class Problem:
         model = module.Model
         if not (isinstance(model, type) and issubclass(model, nn.Module)):
             raise ProblemError(f"{file.path}: Model is not a subclass of torch.nn.Module")
-        args, kwargs = _arguments(_call(file, module, "get_init_inputs"))
-        headline = Case(HEADLINE, args, kwargs, lambda: list(_call(file, module, "get_inputs")))
+        args, kwargs = _arguments(
+            file, "what get_init_inputs() returns", _call(file, module, "get_init_inputs")
+        )
+        make_inputs = _maker(file, "get_inputs()", module.get_inputs)
+        headline = Case(HEADLINE, args, kwargs, make_inputs)
         cases = _cases(file, module)
         stand_in = _cpu_headline(file, module, headline, cases)
         return cls(
@@ -142,9 +146,13 @@ def _call(file: ProblemFile, module: ModuleType, name: str) -> Any:
         ) from error
 
 
-def _arguments(init: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(file: ProblemFile, what: str, init: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Constructor arguments, given as a list (KernelBench) or by name."""
-    return ((), dict(init)) if isinstance(init, dict) else (tuple(init), {})
+    if isinstance(init, dict) and all(isinstance(name, str) for name in init):
+        return (), dict(init)
+    if isinstance(init, list | tuple):
+        return tuple(init), {}
+    raise ProblemError(f"{file.path}: {what} is neither a list nor a dictionary of arguments")
 
 
 def _cases(file: ProblemFile, module: ModuleType) -> tuple[Case, ...]:
@@ -157,15 +165,28 @@ def _cases(file: ProblemFile, module: ModuleType) -> tuple[Case, ...]:
             raise ProblemError(
                 f"{file.path}: case {name!r} is not a pair (constructor arguments, input shapes)"
             )
-        args, kwargs = _arguments(entry[0])
-        cases.append(Case(str(name), args, kwargs, _maker(entry[1])))
+        if name == HEADLINE:
+            raise ProblemError(f"{file.path}: CASES has a case {name!r}; that name is taken")
+        args, kwargs = _arguments(file, f"the first part of case {name!r}", entry[0])
+        cases.append(Case(str(name), args, kwargs, _maker(file, f"case {name!r}", entry[1])))
     return tuple(cases)
 
 
-def _maker(inputs: Any) -> Callable[[], list[Any]]:
-    if callable(inputs):
-        return lambda: list(inputs())
-    return lambda: [torch.randn(shape) for shape in inputs]
+def _maker(file: ProblemFile, what: str, inputs: Any) -> Callable[[], list[Any]]:
+    """Makes the forward's arguments, from shapes or by calling a function."""
+
+    def make() -> list[Any]:
+        try:
+            made = inputs() if callable(inputs) else [torch.randn(shape) for shape in inputs]
+            if not isinstance(made, list | tuple):
+                raise TypeError(f"a {type(made).__name__} is not a list of arguments")
+        except Exception as error:
+            raise ProblemError(
+                f"{file.path}: the inputs of {what} cannot be made: {type(error).__name__}: {error}"
+            ) from error
+        return list(made)
+
+    return make
 
 
 def _cpu_headline(
@@ -192,8 +213,10 @@ def _enum(file: ProblemFile, module: ModuleType, name: str, kind: Any, default: 
 def _tolerance(file: ProblemFile, module: ModuleType) -> Tolerance:
     try:
         tolerance = Tolerance(**getattr(module, "TOLERANCE", {}))
+        floor = 1.0 if tolerance.floor is None else tolerance.floor
+        sane = 0 < tolerance.multiple < math.inf and 0 < floor < math.inf
     except TypeError as error:
         raise ProblemError(f"{file.path}: TOLERANCE: {error}") from error
-    if tolerance.multiple <= 0 or (tolerance.floor is not None and tolerance.floor <= 0):
-        raise ProblemError(f"{file.path}: TOLERANCE must be positive")
+    if not sane:
+        raise ProblemError(f"{file.path}: TOLERANCE must be positive and finite")
     return tolerance

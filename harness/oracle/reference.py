@@ -42,7 +42,7 @@ class Target:
     reference_error: Norms
     budget: Norms
     scale: float
-    """Stands in for the size of the values where they are all zero."""
+    """Stands in for the size of the values where the reference cannot tell them from zero."""
 
 
 @dataclass
@@ -164,11 +164,15 @@ class Reference:
         cotangent_scale = max((_rms(t) for t in cotangents), default=1.0)
         self._fill(question, native, exact, runs, input_scale, cotangent_scale)
         targets = [*question.outputs, *question.gradients.values()]
-        if draw is not draws.DECLARED and any(
-            t.reference_error.relative_l2 > _HOPELESS for t in targets
-        ):
-            return None
-        return question
+        hopeless = [t for t in targets if t.reference_error.relative_l2 > _HOPELESS]
+        if hopeless and draw is draws.DECLARED:
+            raise ProblemError(
+                f"{self.problem.file.path}: on case {self.case.name!r} the reference's own "
+                f"{hopeless[0].name} is {hopeless[0].reference_error.relative_l2:.2g} off its "
+                "float64 values, so it cannot judge: is it random (dropout: declare "
+                "TRAINING = False) or out of range?"
+            )
+        return None if hopeless else question
 
     def _fill(
         self,
@@ -183,6 +187,8 @@ class Reference:
             name: str, role: TensorRole, pick: Callable[[_Run], torch.Tensor], scale: float
         ) -> Target:
             like, values = pick(native), pick(exact).double()
+            if comparison.norms(like.double(), values, scale=0).relative_l2 <= _HOPELESS:
+                scale = 0.0 if bool((values != 0).any()) else scale
             error = Norms(relative_l2=0, maximum=0, tile=0)
             for run in runs:
                 found = comparison.norms(pick(run).double(), values, scale=scale)
@@ -215,7 +221,7 @@ class Reference:
             return prepare(tensor).double() if tensor.is_floating_point() else tensor
 
         model = copy.deepcopy(self.model).double()
-        names = {name for name, _ in self.model.named_parameters()}
+        names = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
         with torch.no_grad():
             for name, tensor in model.state_dict(keep_vars=True).items():
                 source = weights[name]

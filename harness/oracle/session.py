@@ -19,7 +19,7 @@ from harness.oracle import draws
 from harness.oracle.draws import Layout
 from harness.oracle.problem import Case
 from harness.oracle.reference import Question
-from harness.oracle.stop import ended, failed
+from harness.oracle.stop import ended, failed, malformed
 from harness.records import Stage, Verdict
 from harness.settings import Settings
 from harness.supervisor import Child, ChildEnded, Extension
@@ -83,8 +83,7 @@ class Session:
             Verdict.WRONG_INTERFACE,
             constructing=True,
         )
-        state = reply.get("state")
-        return state if isinstance(state, list) else []
+        return _facts(reply.get("state"), Stage.INTERFACE)
 
     def compile(self) -> None:
         """Wrap the module in ``torch.compile`` (the reference's session only)."""
@@ -139,8 +138,7 @@ class Session:
             f"running forward on case {question.case.name!r} ({question.draw.name} inputs)",
             Verdict.RUNTIME_ERROR,
         )
-        outputs = reply.get("outputs")
-        return outputs if isinstance(outputs, list) else []
+        return _facts(reply.get("outputs"), Stage.VALUES)
 
     def reveal_cotangents(self, laid: Laid) -> None:
         """Write the cotangents; not before the forward's outputs are in the oracle's hands."""
@@ -172,7 +170,9 @@ class Session:
             Verdict.RUNTIME_ERROR,
         )
         gradients = reply.get("gradients")
-        return gradients if isinstance(gradients, dict) else {}
+        if not isinstance(gradients, dict):
+            raise malformed(Stage.GRADIENTS)
+        return gradients
 
     def audit(self, laid: Laid, *, gradients: bool) -> dict[str, list[str]]:
         """Run once more and list PyTorch's operators on the way, forward and backward.
@@ -193,7 +193,13 @@ class Session:
             "listing the operators that it calls",
             Verdict.RUNTIME_ERROR,
         )
-        return {k: [str(n) for n in reply.get(k, ())] for k in ("forward", "backward")}
+        found = {}
+        for part in ("forward", "backward"):
+            names = reply.get(part, [])
+            if not isinstance(names, list):
+                raise malformed(Stage.AUDIT)
+            found[part] = [str(n)[:100] for n in names[:1000]]
+        return found
 
     def clock(self, laid: Laid, mode: str, gate_cycles: int) -> tuple[Message, float]:
         """One timed call, and the seconds that the oracle's own clock gives it.
@@ -216,6 +222,11 @@ class Session:
         begun = time.perf_counter()
         reply = self._ask(message, Stage.TIME, f"clocking the {mode}", Verdict.RUNTIME_ERROR)
         return reply, time.perf_counter() - begun
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it works on a GPU."""
+        return self._device.type == "cuda"
 
     @property
     def arena(self) -> HostArena | CudaArena:
@@ -241,6 +252,7 @@ class Session:
         if self._arena is not None and self._arena.size >= size:
             return
         if self._arena is not None:
+            self._ask({"op": "detach"}, Stage.LOAD, "unmapping memory", Verdict.RUNTIME_ERROR)
             self._arena.close()
         self._arena = allocate(max(size, 1 << 20), cuda=self._device.type == "cuda")
         self._ask(
@@ -321,6 +333,17 @@ class Laid:
             for i, (slot, tensor) in enumerate(zip(self.inputs, self.input_tensors, strict=True))
             if not _same_bits(arena.view(slot), tensor)
         ]
+
+
+def _facts(value: object, stage: Stage) -> list[Message]:
+    """A worker's list of facts, if it has the form of one.
+
+    Raises:
+        Stop: it has not.
+    """
+    if not isinstance(value, list) or not all(isinstance(fact, dict) for fact in value):
+        raise malformed(stage)
+    return value
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -53,6 +53,18 @@ def ended(error: ChildEnded, stage: Stage, doing: str) -> Stop:
     return Stop(_ENDS[error.cause], stage, finding)
 
 
+def malformed(stage: Stage) -> Stop:
+    """The worker's answer does not have the form that the harness's own program gives it."""
+    finding = Finding(
+        rule="worker.violation",
+        severity=Severity.ERROR,
+        stage=stage,
+        message="The candidate's process answered in a form that the harness never uses.",
+        advice=_ADVICE[Cause.VIOLATION],
+    )
+    return Stop(Verdict.TAMPERED, stage, finding)
+
+
 def failed(failure: Message, stage: Stage, doing: str, otherwise: Verdict) -> Stop:
     """The candidate raised while ``doing`` something; ``otherwise`` names a plain exception."""
     kind, text = failure.get("kind"), str(failure.get("message", ""))[:1500]
@@ -86,4 +98,4 @@ def _exception_advice(kind: str, name: str, text: str) -> str:
         return "A backward must not call the function that it differentiates."
     if "incompatible function arguments" in text:
         return "Make the call's arguments match the C++ signature (torch::Tensor is never None)."
-    return ""
+    return "Repeat it with this case's constructor arguments and shapes; the detail says where."

@@ -295,5 +295,11 @@ def _advice(question: Question, found: Comparison) -> str:
     if found.error.relative_l2 < 1e-2:
         return "Close, but less precise than the declared precision: accumulate in float32."
     if question.weights:
-        return "Weights are drawn anew after construction: read them at every call."
-    return ""
+        return (
+            "Check the index arithmetic at the worst element. Weights are drawn anew after "
+            "construction: read them at every call."
+        )
+    return (
+        "Check the index arithmetic at the worst element, and that nothing is kept from one "
+        "call to the next."
+    )

@@ -8,11 +8,14 @@ from __future__ import annotations
 import ast
 import hashlib
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from harness.errors import ProblemError
 from harness.resources import bundled
 
+Word = TypeVar("Word", bound=StrEnum)
 REQUIRED = ("Model", "get_inputs", "get_init_inputs")
 
 
@@ -46,6 +49,19 @@ class ProblemFile:
         """How many small cases the file declares next to its headline case."""
         value = self._assigned("CASES")
         return len(value.keys) if isinstance(value, ast.Dict) else 0
+
+    def policy(self, name: str, kind: type[Word], default: Word) -> Word:
+        """A module-level word of a closed vocabulary.
+
+        Raises:
+            ProblemError: it is another word.
+        """
+        value = self.declared(name, default)
+        try:
+            return kind(value)
+        except ValueError as error:
+            allowed = ", ".join(kind)
+            raise ProblemError(f"{self.path}: {name} is {value!r}; choose {allowed}") from error
 
     def declared(self, name: str, default: str) -> str:
         """A module-level string constant, or ``default`` where there is none."""

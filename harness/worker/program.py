@@ -5,6 +5,7 @@ Messages from the oracle (``op``):
     collect    import the candidate to learn what it builds; nothing is built or run
     load       import the candidate
     construct  make its model
+    detach     unmap the arena, which is about to be freed
     attach     map the arena (descriptors come along)
     weights    copy weights from the arena into the model
     forward    run it and write the outputs into the arena
@@ -109,6 +110,14 @@ class Worker:
 
     def do_compile(self, _: Message, __: list[int]) -> Message:
         return self._loaded.compile()
+
+    def do_detach(self, _: Message, __: list[int]) -> Message:
+        self._call = None
+        if self._arena is not None:
+            self._synchronize()
+            self._arena.unmap()
+            self._arena = None
+        return {}
 
     def do_attach(self, message: Message, fds: list[int]) -> Message:
         self._arena = attach(message["arena"], fds)

@@ -92,9 +92,9 @@ LOGS = {
         CompilerError("cuda.cu", 9, 'identifier "y" is undefined'),
     ),
     "nvcc, numbered": (
-        'cuda.cu(9): error #20: identifier "y" is undefined\n'
+        'cuda.cu(19): error #20: identifier "y" is undefined\n'
         'h.cu(1): warning #940-D: missing return statement at end of function "f"\n',
-        CompilerError("cuda.cu", 9, 'identifier "y" is undefined'),
+        CompilerError("cuda.cu", 19, 'identifier "y" is undefined'),
     ),
     "nvcc, catastrophic": (
         'cuda.cu(2): catastrophic error: cannot open source file "x.h"\n',

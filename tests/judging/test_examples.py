@@ -74,12 +74,12 @@ def test_without_a_gpu_no_cuda_sample_passes_and_none_is_called_wrong(
     done = batch(EXAMPLES / "cuda", tmp_path / "run", device="cpu")
     assert len(done.evaluations) == len(tasks(EXAMPLES / "cuda"))
     expected = {n: e["expected"]["cuda"] for n, e in read_manifest(EXAMPLES / "cuda").items()}
-    for evaluation in done.evaluations:
-        before_the_device = {"rejected", "no_code", "syntax_error"}
-        if expected[evaluation.generation] in before_the_device:
-            assert evaluation.verdict == expected[evaluation.generation], evaluation.generation
-        else:
-            assert evaluation.verdict is Verdict.UNSUPPORTED, evaluation.generation
+    found = {e.generation: e.verdict for e in done.evaluations}
+    # What the text alone shows is found here too; all else is left open, and said to be so.
+    assert {v for n, v in found.items() if v != expected[n]} == {Verdict.UNSUPPORTED}
+    from_the_text = {n for n, v in found.items() if v == expected[n]}
+    assert {"conv2d__no_code.md", "conv2d__backward_recurses.md"} < from_the_text
+    assert not any(v is Verdict.PASSED for v in found.values())
 
 
 def by_name(judged: Batch, name: str) -> Evaluation:
