@@ -1,0 +1,62 @@
+"""On a real GPU: solutions pass, and what is wrong is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.generation import Generation
+from harness.grader import Grader
+from harness.problems import find
+from harness.records import Gradients, Mode, Verdict
+from harness.settings import Settings
+from tests.judging.conftest import HOSTILE, ROOT, expectation
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    """One oracle for all, as in a batch."""
+    with Grader("cuda", settings=Settings(clock_seconds=1.0)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("problem", ["relu", "softmax", "matmul", "layer_norm", "conv2d"])
+def test_a_vetted_solution_passes_with_gradients_and_three_speedups(
+    grader: Grader, problem: str
+) -> None:
+    text = (ROOT / "solutions" / f"{problem}.py").read_text()
+    evaluation = grader.grade(Generation(problem, text), find(problem))
+    assert evaluation.verdict is Verdict.PASSED, [f.message for f in evaluation.findings]
+    assert evaluation.gradients is Gradients.CHECKED
+    assert {s.mode for s in evaluation.speedups} == set(Mode)
+    assert any(t.case == "headline" for t in evaluation.trials)
+    assert evaluation.policy.sandbox == "namespaces"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_convolution_that_rounds_its_operands_to_a_half_format_does_not_pass(
+    grader: Grader, dtype: str
+) -> None:
+    source = (ROOT / "solutions" / "conv2d.py").read_text()
+    call = "conv2d_extension.conv2d_forward(x, weight, bias, *ctx.geometry)"
+    assert call in source
+    half = ", ".join(f"{name}.to(torch.{dtype}).to({name}.dtype)" for name in ("x", "weight"))
+    text = source.replace(call, f"conv2d_extension.conv2d_forward({half}, bias, *ctx.geometry)")
+    evaluation = grader.grade(Generation(dtype, text), find("conv2d"))
+    assert evaluation.verdict is Verdict.WRONG_VALUES
+
+
+@pytest.mark.parametrize("path", sorted((HOSTILE / "cuda").glob("*.py")), ids=lambda p: p.stem)
+def test_a_candidate_that_ruins_its_cuda_context_ruins_nothing_else(
+    grader: Grader, path: Path
+) -> None:
+    text = path.read_text()
+    evaluation = grader.grade(Generation("hostile", text), find("relu"))
+    assert evaluation.verdict == expectation(text), [f.message for f in evaluation.findings]
+    honest = (ROOT / "solutions" / "relu.py").read_text()
+    after = grader.grade(Generation("honest", honest), find("relu"))
+    assert after.passed, [f.message for f in after.findings]
