@@ -1,0 +1,111 @@
+"""The commands as a user meets them: exit codes, one clear sentence, JSON everywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ANSWER = ROOT / "tests" / "data" / "real_answer_conv2d.txt"
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as a shell would start it."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    return subprocess.run(
+        [sys.executable, "-m", "harness.cli", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_the_real_answer_is_rejected_with_every_finding_at_its_line() -> None:
+    done = run("grade", str(ANSWER), "--problem", "conv2d", "--device", "cpu", "--json")
+    assert done.returncode == 1, done.stderr
+    record = json.loads(done.stdout)
+    assert record["verdict"] == "rejected"
+    lines = {(f["rule"], f["place"]["line"]) for f in record["findings"] if f["place"]}
+    # import math, undeclared conv2d_forward, self-calling backward, block size, launch check
+    expected = {("R09", 27), ("build.undeclared_function", 135), ("R06", 186)}
+    expected |= {("screen.block_size", 111), ("screen.launch_check", 115)}
+    assert expected <= lines
+
+
+def test_the_account_shows_the_candidates_own_lines() -> None:
+    done = run("grade", str(ANSWER), "--problem", "conv2d", "--device", "cpu")
+    assert done.returncode == 1
+    assert "nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))" in done.stdout
+    assert "Add `import math`" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["grade", "missing.md", "-p", "relu"], "missing.md"),
+        (["grade", str(ANSWER)], "--problem"),
+        (["grade", str(ANSWER), "-p", "no_such_problem"], "relu"),
+        (["grade", str(ANSWER), "-p", "conv2d", "--device", "tpu"], "cpu, cuda"),
+        (["grade", str(ANSWER), "-p", "conv2d", "--gradients", "maybe"], "optional"),
+        (["batch", "no_such_directory", "--out", "x"], "no_such_directory"),
+        (["baseline", "relu", "--solution", "missing.py", "--device", "cpu"], "missing.py"),
+        (["prompt", "no_such_problem"], "relu"),
+        (["prompt", "relu", "--feedback", str(ANSWER)], "--evaluation"),
+        (["problems", "no_such_directory"], "no_such_directory"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(arguments: list[str], words: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("kernel-harness: ")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+
+
+def test_a_broken_problem_is_listed_with_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text((ROOT / "reference_models" / "relu.py").read_text())
+    (tmp_path / "broken.py").write_text("class Model: ...\ndef get_inputs(): ...\n")
+    done = run("problems", str(tmp_path), "--json")
+    assert done.returncode == 2
+    listed = json.loads(done.stdout)
+    assert [p["name"] for p in listed["problems"]] == ["good"]
+    assert "broken.py" in listed["broken"][0]
+    assert "get_init_inputs" in listed["broken"][0]
+
+
+def test_the_shipped_problems_are_listed_with_their_cases() -> None:
+    listed = {p["name"]: p for p in json.loads(run("problems", "--json").stdout)["problems"]}
+    assert set(listed) == {"conv2d", "relu", "softmax", "matmul", "layer_norm"}
+    assert listed["conv2d"]["cases"] >= 10
+
+
+def test_the_prompt_holds_rules_reference_and_example() -> None:
+    done = run("prompt", "conv2d", "--device", "cpu")
+    assert done.returncode == 0
+    for words in ("R01", "R12", "class Model(nn.Module)", "ModelNew", "load_inline"):
+        assert words in done.stdout
+    assert "CASES" not in done.stdout, "the small cases are not for the candidate's eyes"
+
+
+def test_feedback_is_made_from_an_evaluation(tmp_path: Path) -> None:
+    graded = run("grade", str(ANSWER), "-p", "conv2d", "--device", "cpu", "--json")
+    record = tmp_path / "evaluation.json"
+    record.write_text(graded.stdout)
+    done = run("prompt", "conv2d", "--feedback", str(ANSWER), "--evaluation", str(record))
+    assert done.returncode == 0, done.stderr
+    assert "math" in done.stdout
+    assert "line 27" in done.stdout
+
+
+def test_the_doctor_looks_at_everything_a_judgement_needs() -> None:
+    checks = {c["what"] for c in json.loads(run("doctor", "--json").stdout)["checks"]}
+    assert {"Python", "torch", "C++ compiler", "nvcc", "sandbox", "cache"} <= checks
