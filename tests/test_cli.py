@@ -59,6 +59,7 @@ def test_the_account_shows_the_candidates_own_lines() -> None:
         (["baseline", "relu", "--solution", "missing.py", "--device", "cpu"], "missing.py"),
         (["prompt", "no_such_problem"], "relu"),
         (["prompt", "relu", "--feedback", str(ANSWER)], "--evaluation"),
+        (["prompt", "relu", "--feedback", str(ANSWER), "--evaluation", "no.json"], "no.json"),
         (["problems", "no_such_directory"], "no_such_directory"),
     ],
 )

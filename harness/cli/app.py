@@ -10,7 +10,7 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.console import Console
 from harness.cli.progress import BatchProgress, StageProgress
 from harness.errors import HarnessError, HarnessFault, UsageError
 from harness.version import __version__
+
+if TYPE_CHECKING:
+    from harness.records import Evaluation
 
 PASSED, NOT_PASSED, USAGE, FAULT = 0, 1, 2, 3
 
@@ -192,13 +195,12 @@ def prompt(
     from harness.generation import Generation
     from harness.problems import find
     from harness.prompting import hardware_of, render_feedback, render_task
-    from harness.records import Evaluation
     from harness.screening import RULES
 
     if (feedback is None) != (evaluation is None):
         raise UsageError("--feedback and --evaluation go together: the answer, and its record")
     if feedback is not None and evaluation is not None:
-        record = Evaluation.model_validate_json(evaluation.read_text())
+        record = _evaluation(evaluation)
         text = render_feedback(record, extract(Generation.read(feedback).text).candidate or "")
     else:
         file = find(problem, problems)
@@ -290,6 +292,20 @@ def _policy(gradients: str | None) -> Any:
     except ValueError as error:
         raise UsageError(
             f"--gradients is {gradients!r}; choose {', '.join(GradientPolicy)}"
+        ) from error
+
+
+def _evaluation(path: Path) -> Evaluation:
+    from pydantic import ValidationError
+
+    from harness.records import Evaluation
+
+    try:
+        return Evaluation.model_validate_json(path.read_text())
+    except (OSError, ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(
+            f"{path}: this is not an evaluation, as `grade --json` prints one: {first}"
         ) from error
 
 
