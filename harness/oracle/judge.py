@@ -190,7 +190,7 @@ class Judge:
     def _check_interface(self, session: Session, case: Case) -> None:
         """The candidate takes the arguments, and has the reference's state by name."""
         model = self.reference(case).model
-        found = session.construct(case, training=self.problem.training)
+        found = session.construct(case, self.problem)
         got = {str(m.get("name"))[:200]: (_shape(m.get("shape")), m.get("dtype")) for m in found}
         wanted = {
             name: (tuple(tensor.shape), name_of(tensor.dtype))
@@ -224,7 +224,7 @@ class Judge:
         """The candidate's own kernels do the work (R04)."""
         gradients = progress.gradients is Gradients.CHECKED
         case = self.problem.probe
-        session.construct(case, training=self.problem.training)
+        session.construct(case, self.problem)
         laid = session.lay(self._question(case, gradients=gradients))
         session.write_weights(laid)
         session.reveal_cotangents(laid)
@@ -254,7 +254,7 @@ class Judge:
         if question is None:
             return
         if not progress.trials or progress.trials[-1].case != case.name:
-            session.construct(case, training=self.problem.training)
+            session.construct(case, self.problem)
         outcome = run_trial(session, question, policy)
         progress.trials.append(outcome.trial)
         if outcome.verdict is not None:
@@ -290,7 +290,7 @@ class Judge:
     ) -> list[Speedup]:
         """Clock two loaded sessions on a case, in every mode that applies."""
         for session in (baseline, candidate):
-            session.construct(case, training=self.problem.training)
+            session.construct(case, self.problem)
         if compiled:
             candidate.compile()
         question = self._question(case, gradients=gradients)

@@ -7,6 +7,7 @@ file may declare (all optional, all at module level):
     CPU_HEADLINE     the case that is clocked where there is no GPU
     TF32             "allowed" or "forbidden" (default)
     GRADIENTS        "required" (default), "optional" or "off"
+    DTYPE            "float64" or another: of all floating inputs, weights and buffers
     SPECIAL_VALUES   True if NaN and infinities among the inputs must be kept
     TRAINING         False to judge in evaluation mode (default True)
     TOLERANCE        {"multiple": 3.0, "floor": 3e-5}, see ``comparison``
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.arena import dtype_of
 from harness.errors import ProblemError
 from harness.problems import ProblemFile
 from harness.records import GradientPolicy, Tf32Policy
@@ -65,6 +67,8 @@ class Problem:
     """The small cases."""
     tf32: Tf32Policy
     gradients: GradientPolicy
+    dtype: torch.dtype | None
+    """What floating values are made in, where the file says so."""
     special_values: bool
     training: bool
     tolerance: Tolerance
@@ -100,6 +104,7 @@ class Problem:
             cases=cases,
             tf32=_enum(file, module, "TF32", Tf32Policy, Tf32Policy.FORBIDDEN),
             gradients=_enum(file, module, "GRADIENTS", GradientPolicy, GradientPolicy.REQUIRED),
+            dtype=_dtype(file, module),
             special_values=bool(getattr(module, "SPECIAL_VALUES", False)),
             training=bool(getattr(module, "TRAINING", True)),
             tolerance=_tolerance(file, module),
@@ -122,7 +127,7 @@ class Problem:
                 f"{self.file.path}: Model cannot be constructed for case {case.name!r}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        return model.train(self.training)
+        return model.to(self.dtype).train(self.training)
 
 
 def _execute(file: ProblemFile) -> ModuleType:
@@ -208,6 +213,19 @@ def _enum(file: ProblemFile, module: ModuleType, name: str, kind: Any, default: 
     except ValueError as error:
         allowed = ", ".join(kind)
         raise ProblemError(f"{file.path}: {name} is {value!r}; choose {allowed}") from error
+
+
+def _dtype(file: ProblemFile, module: ModuleType) -> torch.dtype | None:
+    name = getattr(module, "DTYPE", None)
+    if name is None:
+        return None
+    try:
+        found = dtype_of(str(name))
+    except ValueError as error:
+        raise ProblemError(f"{file.path}: DTYPE: {error}") from error
+    if not found.is_floating_point:
+        raise ProblemError(f"{file.path}: DTYPE is {name!r}, which is not a floating dtype")
+    return found
 
 
 def _tolerance(file: ProblemFile, module: ModuleType) -> Tolerance:

@@ -132,7 +132,12 @@ class Reference:
     def _arguments(self, draw: Draw) -> list[Any]:
         with torch.device(self._device):
             declared = self.case.make_inputs()
-        return [draws.apply(draw, _to_device(a, self._device)) for a in declared]
+        return [draws.apply(draw, _map(a, self._place)) for a in declared]
+
+    def _place(self, tensor: torch.Tensor) -> torch.Tensor:
+        """On the oracle's device, in the problem's dtype."""
+        dtype = self.problem.dtype if tensor.is_floating_point() else None
+        return tensor.to(self._device, dtype)
 
     def _ask(self, draw: Draw, seed: int, args: list[Any], gradients: bool) -> Question | None:
         leaves = [t for _, t in flatten(args, "input")]
@@ -328,10 +333,6 @@ def _map(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(value, dict):
         return {k: _map(v, change) for k, v in value.items()}
     return value
-
-
-def _to_device(value: Any, device: torch.device) -> Any:
-    return _map(value, lambda tensor: tensor.to(device))
 
 
 def _finite(run: _Run) -> bool:

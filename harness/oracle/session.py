@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from harness.arena import CudaArena, HostArena, Plan, Slot, allocate
+from harness.arena import CudaArena, HostArena, Plan, Slot, allocate, name_of
+from harness.errors import ProblemError
 from harness.oracle import draws
 from harness.oracle.draws import Layout
-from harness.oracle.problem import Case
+from harness.oracle.problem import Case, Problem
 from harness.oracle.reference import Question
 from harness.oracle.stop import ended, failed, malformed
 from harness.records import Stage, Verdict
@@ -65,18 +66,26 @@ class Session:
             seconds=self._settings.load_seconds,
         )
 
-    def construct(self, case: Case, *, training: bool) -> list[Message]:
+    def construct(self, case: Case, problem: Problem) -> list[Message]:
         """Make the module for one case; the state that it reports.
 
         Raises:
+            ProblemError: the case's arguments cannot be handed to another process.
             Stop: the constructor raised.
         """
+        try:
+            args, kwargs = trees.encode(case.args, _literal), trees.encode(case.kwargs, _literal)
+        except TypeError as error:
+            raise ProblemError(
+                f"{problem.file.path}: the constructor arguments of case {case.name!r}: {error}"
+            ) from error
         reply = self._ask(
             {
                 "op": "construct",
-                "args": trees.encode(case.args, _literal),
-                "kwargs": trees.encode(case.kwargs, _literal),
-                "training": training,
+                "args": args,
+                "kwargs": kwargs,
+                "training": problem.training,
+                "dtype": None if problem.dtype is None else name_of(problem.dtype),
             },
             Stage.INTERFACE,
             f"constructing ModelNew for case {case.name!r}",

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.arena import Arena, Slot, name_of
+from harness.arena import Arena, Slot, dtype_of, name_of
 from harness.wire import Message
 from harness.worker import trees
 
@@ -45,14 +45,16 @@ class Candidate:
         entry = getattr(module, self._entry, None)
         return {"entry": isinstance(entry, type) and issubclass(entry, nn.Module)}
 
-    def construct(self, args: Any, kwargs: Any, training: bool) -> Message:
+    def construct(
+        self, args: Any, kwargs: Any, *, training: bool, dtype: str | None = None
+    ) -> Message:
         """Make a model and report its state: names, shapes and dtypes."""
         entry = getattr(self._module, self._entry)
         self.model = None
         self.model = entry(
             *trees.decode(args, _literal_tensor), **trees.decode(kwargs, _literal_tensor)
         )
-        self.model.to(self._device)
+        self.model.to(self._device, None if dtype is None else dtype_of(dtype))
         self.model.train(training)
         return {"state": _manifest(self.model), "training": bool(self.model.training)}
 
@@ -100,6 +102,4 @@ def _manifest(model: nn.Module) -> list[Message]:
 
 
 def _literal_tensor(body: Any) -> torch.Tensor:
-    from harness.arena import dtype_of
-
     return torch.tensor(body["values"], dtype=dtype_of(body["dtype"])).reshape(body["shape"])

@@ -106,7 +106,12 @@ class Worker:
 
     def do_construct(self, message: Message, _: list[int]) -> Message:
         self._call = None
-        return self._loaded.construct(message["args"], message["kwargs"], message["training"])
+        return self._loaded.construct(
+            message["args"],
+            message["kwargs"],
+            training=message["training"],
+            dtype=message["dtype"],
+        )
 
     def do_compile(self, _: Message, __: list[int]) -> Message:
         return self._loaded.compile()

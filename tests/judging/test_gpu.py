@@ -9,7 +9,7 @@ import pytest
 
 from harness.generation import Generation
 from harness.grader import Grader
-from harness.problems import find
+from harness.problems import ProblemFile, find
 from harness.records import Gradients, Mode, Verdict
 from harness.settings import Settings
 from tests.judging.conftest import HOSTILE, ROOT, expectation
@@ -35,6 +35,21 @@ def test_a_vetted_solution_passes_with_gradients_and_three_speedups(
     assert {s.mode for s in evaluation.speedups} == set(Mode)
     assert any(t.case == "headline" for t in evaluation.trials)
     assert evaluation.policy.sandbox == "namespaces"
+
+
+@pytest.mark.parametrize("problem", ["relu", "softmax", "matmul", "layer_norm", "conv2d"])
+def test_a_vetted_solution_is_right_to_the_last_digits_in_float64(
+    problem: str, tmp_path: Path
+) -> None:
+    shipped = find(problem)
+    path = tmp_path / f"{problem}_float64.py"
+    path.write_text(shipped.source + '\nDTYPE = "float64"\nTF32 = "forbidden"\n')
+    text = (ROOT / "solutions" / f"{problem}.py").read_text()
+    with Grader("cuda", clocked=False) as grader:
+        evaluation = grader.grade(Generation(problem, text), ProblemFile.read(path))
+    assert evaluation.verdict is Verdict.PASSED, [f.message for f in evaluation.findings]
+    budgets = [c.budget.relative_l2 for t in evaluation.trials for c in t.comparisons]
+    assert min(budgets) < 1e-13
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -1,0 +1,124 @@
+"""The terms of a judgement: gradient policies, KernelBench's bare format, dtypes, and faults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ProblemError
+from harness.extract import extract
+from harness.generation import Generation
+from harness.grader import Grader
+from harness.problems import ProblemFile, find
+from harness.records import Evaluation, GradientPolicy, Gradients, Mode, Verdict
+from tests.judging.conftest import EXAMPLES
+
+RIGHT = extract((EXAMPLES / "cpp" / "relu__right.md").read_text()).candidate or ""
+"""The same C++ text as everywhere in the tests, so that it is built once."""
+FORWARD_ONLY = RIGHT.replace("ReluFunction.apply(x)", "relu_cpu.relu_forward(x)")
+BARE = """\
+import torch
+
+class Model(torch.nn.Module):
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x):
+        return torch.relu(x) * self.slope
+
+def get_inputs():
+    return [torch.rand(33, 7)]
+
+def get_init_inputs():
+    return [1.0]
+"""
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    """One fork server and one oracle for all of these."""
+    with Grader("cpu", clocked=False) as opened:
+        yield opened
+
+
+def judge(grader: Grader, text: str, problem: ProblemFile) -> Evaluation:
+    """One judgement."""
+    return grader.grade(Generation("answer", text), problem)
+
+
+def test_a_forward_only_candidate_fails_where_gradients_are_required(grader: Grader) -> None:
+    evaluation = judge(grader, FORWARD_ONLY, find("relu"))
+    assert evaluation.verdict is Verdict.WRONG_GRADIENTS
+    assert evaluation.findings[0].rule == "R06"
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [(GradientPolicy.OPTIONAL, Gradients.ABSENT), (GradientPolicy.OFF, Gradients.WAIVED)],
+)
+def test_a_forward_only_candidate_passes_where_gradients_are_not_and_its_record_says_so(
+    policy: GradientPolicy, said: Gradients
+) -> None:
+    clocked = policy is GradientPolicy.OPTIONAL
+    with Grader("cpu", gradients=policy, clocked=clocked) as grader:
+        evaluation = judge(grader, FORWARD_ONLY, find("relu"))
+    assert evaluation.passed, [f.message for f in evaluation.findings]
+    assert evaluation.gradients is said
+    assert {s.mode for s in evaluation.speedups} == ({Mode.FORWARD} if clocked else set())
+
+
+def test_optional_gradients_must_be_right_where_there_are_some() -> None:
+    wrong = RIGHT.replace(
+        "return relu_cpu.relu_backward(grad_output, y)",
+        "return relu_cpu.relu_backward(grad_output, grad_output)",
+    )
+    assert wrong != RIGHT
+    with Grader("cpu", gradients=GradientPolicy.OPTIONAL, clocked=False) as grader:
+        assert judge(grader, wrong, find("relu")).verdict is Verdict.WRONG_GRADIENTS
+
+
+def test_a_file_in_kernelbenchs_bare_format_is_judged_on_every_draw(
+    grader: Grader, tmp_path: Path
+) -> None:
+    path = tmp_path / "19_ReLU.py"
+    path.write_text(BARE)
+    text = RIGHT.replace("def __init__(self):", "def __init__(self, slope):")
+    evaluation = judge(grader, text, ProblemFile.read(path))
+    assert evaluation.passed, [f.message for f in evaluation.findings]
+    assert {t.case for t in evaluation.trials} == {"headline"}
+    drawn = {t.draw for t in evaluation.trials}
+    assert {"declared", "mixed", "large", "tiny", "strided", "offset"} <= drawn
+
+
+def test_the_identity_is_found_out_although_every_declared_input_is_positive(
+    grader: Grader, tmp_path: Path
+) -> None:
+    path = tmp_path / "19_ReLU.py"
+    path.write_text(BARE)
+    identity = RIGHT.replace("source[i] < 0.0f ? 0.0f : source[i]", "source[i]")
+    assert identity != RIGHT
+    text = identity.replace("def __init__(self):", "def __init__(self, slope):")
+    evaluation = judge(grader, text, ProblemFile.read(path))
+    assert evaluation.verdict is Verdict.WRONG_VALUES
+    assert [t.draw for t in evaluation.trials if t.passed][:1] == ["declared"]
+
+
+def test_a_problem_in_float64_refuses_float32_results(grader: Grader, tmp_path: Path) -> None:
+    path = tmp_path / "relu64.py"
+    path.write_text(BARE + '\nDTYPE = "float64"\n')
+    narrow = RIGHT.replace("ReluFunction.apply(x)", "ReluFunction.apply(x.float())")
+    text = narrow.replace("def __init__(self):", "def __init__(self, slope):")
+    assert judge(grader, text, ProblemFile.read(path)).verdict is Verdict.WRONG_SHAPE
+
+
+def test_a_problem_that_cannot_judge_says_so_and_no_candidate_is_blamed(
+    grader: Grader, tmp_path: Path
+) -> None:
+    path = tmp_path / "dropout.py"
+    path.write_text(BARE.replace("torch.relu(x)", "torch.nn.functional.dropout(x, 0.5)"))
+    text = RIGHT.replace("def __init__(self):", "def __init__(self, slope):")
+    with pytest.raises(ProblemError, match=r"dropout\.py.*random"):
+        judge(grader, text, ProblemFile.read(path))
