@@ -161,6 +161,10 @@ def lease(gpu: Gpu | None, folder: Path, *, seconds: float = -1) -> Iterator[Non
         lock.acquire(timeout=seconds)
     except Timeout as error:
         raise UsageError(f"another harness holds {gpu.name} ({gpu.index})") from error
+    except RuntimeError as error:  # waiting for a lock of one's own would never end
+        raise UsageError(
+            f"this process holds {gpu.name} ({gpu.index}) in another Grader; close that one first"
+        ) from error
     try:
         yield
     finally:

@@ -258,7 +258,7 @@ def _why(record: Evaluation) -> str:
         return ""
     first = errors[0]
     where = f"line {first.place.line}: " if first.place else ""
-    return f"{first.rule} {where}{first.message}"
+    return f"{first.rule} {where}{' '.join(first.message.split())}"
 
 
 def _short(mode: Mode) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import UsageError
 from harness.generation import Generation
 from harness.grader import Grader
 from harness.problems import ProblemFile, find
@@ -39,14 +40,13 @@ def test_a_vetted_solution_passes_with_gradients_and_three_speedups(
 
 @pytest.mark.parametrize("problem", ["relu", "softmax", "matmul", "layer_norm", "conv2d"])
 def test_a_vetted_solution_is_right_to_the_last_digits_in_float64(
-    problem: str, tmp_path: Path
+    grader: Grader, problem: str, tmp_path: Path
 ) -> None:
     shipped = find(problem)
     path = tmp_path / f"{problem}_float64.py"
     path.write_text(shipped.source + '\nDTYPE = "float64"\nTF32 = "forbidden"\n')
     text = (ROOT / "solutions" / f"{problem}.py").read_text()
-    with Grader("cuda", clocked=False) as grader:
-        evaluation = grader.grade(Generation(problem, text), ProblemFile.read(path))
+    evaluation = grader.grade(Generation(problem, text), ProblemFile.read(path))
     assert evaluation.verdict is Verdict.PASSED, [f.message for f in evaluation.findings]
     budgets = [c.budget.relative_l2 for t in evaluation.trials for c in t.comparisons]
     assert min(budgets) < 1e-13
@@ -63,6 +63,16 @@ def test_a_convolution_that_rounds_its_operands_to_a_half_format_does_not_pass(
     text = source.replace(call, f"conv2d_extension.conv2d_forward({half}, bias, *ctx.geometry)")
     evaluation = grader.grade(Generation(dtype, text), find("conv2d"))
     assert evaluation.verdict is Verdict.WRONG_VALUES
+
+
+def test_a_second_grader_on_the_same_gpu_is_refused_in_one_sentence(grader: Grader) -> None:
+    text = (ROOT / "solutions" / "relu.py").read_text()
+    assert grader.grade(Generation("relu", text), find("relu")).passed
+    with (
+        Grader("cuda", clocked=False) as second,
+        pytest.raises(UsageError, match="another Grader"),
+    ):
+        second.grade(Generation("relu", text), find("relu"))
 
 
 @pytest.mark.parametrize("path", sorted((HOSTILE / "cuda").glob("*.py")), ids=lambda p: p.stem)

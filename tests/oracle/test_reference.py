@@ -395,3 +395,19 @@ def test_a_question_holds_its_own_copies() -> None:
     asking.again(replace(one), 3)
     assert all(torch.equal(one.weights[n], kept[n]) for n in kept)
     assert all(torch.equal(t.values, v) for t, v in zip(targets(one), values, strict=True))
+
+
+def test_a_gradient_that_vanishes_has_a_scale_in_float64_too(tmp_path: Path) -> None:
+    path = tmp_path / "softmax64.py"
+    path.write_text(find("softmax").source + '\nDTYPE = "float64"\n')
+    problem = Problem.load(ProblemFile.read(path), gpu=False)
+    case = next(c for c in problem.cases if c.name == "short_rows")
+    question = Reference(problem, case, CPU).ask(draws.OFFSET, seed=7, gradients=True)
+    assert question is not None
+    (target,) = question.gradients.values()
+    noise = 1e-16 * torch.randn_like(target.values)
+    found = comparison.norms(target.values + noise, target.values, scale=target.scale)
+    assert found.within(target.budget)
+    zeros = torch.zeros_like(question.outputs[0].values)
+    wrong = comparison.norms(zeros, question.outputs[0].values, scale=question.outputs[0].scale)
+    assert not wrong.within(question.outputs[0].budget)
