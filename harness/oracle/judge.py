@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from harness.arena import name_of
+from harness.errors import ProblemError
 from harness.oracle import audit, draws
 from harness.oracle.clock import Clock
 from harness.oracle.problem import Case, Problem
@@ -100,9 +101,15 @@ class Judge:
         self._hidden = list(hidden)
         self._device = torch.device("cuda:0" if visible is not None else "cpu")
         self._references: dict[str, Reference] = {}
+        self._admitted = False
 
     def judge(self, request: Request, extension: Extension, report: Report) -> Outcome:
-        """Judge one candidate."""
+        """Judge one candidate.
+
+        Raises:
+            ProblemError: the problem cannot judge anybody on this device.
+        """
+        self._admit(gradients=request.policy is not GradientPolicy.OFF)
         progress = _Progress()
         sandbox = "none"
         try:
@@ -180,6 +187,24 @@ class Judge:
         with _timed(progress, Stage.TIME, report):
             return self._clock(request, session, progress)
 
+    def _admit(self, *, gradients: bool) -> None:
+        """Ask the largest questions once while no candidate is there to be blamed.
+
+        Raises:
+            ProblemError: the reference fails, or does not fit on the device.
+        """
+        if self._admitted:
+            return
+        for case in self._large_cases() or [self.problem.clocked]:
+            try:
+                self.reference(case).ask(draws.DECLARED, _seed(), gradients=gradients)
+            except torch.OutOfMemoryError as error:
+                raise ProblemError(
+                    f"{self.problem.file.path}: case {case.name!r} does not fit on this device "
+                    "in float64, next to the declared precision; make its inputs smaller"
+                ) from error
+        self._admitted = True
+
     def _all_cases(self) -> list[Case]:
         return [*self.problem.cases, *self._large_cases()]
 
@@ -250,7 +275,10 @@ class Judge:
     ) -> None:
         absent = progress.gradients is Gradients.ABSENT
         differentiate = policy is not GradientPolicy.OFF and not absent
-        question = self.reference(case).ask(draw, _seed(), gradients=differentiate)
+        try:
+            question = self.reference(case).ask(draw, _seed(), gradients=differentiate)
+        except torch.OutOfMemoryError as error:
+            raise Stop(Verdict.OUT_OF_MEMORY, Stage.VALUES, _crowded_out(case)) from error
         if question is None:
             return
         if not progress.trials or progress.trials[-1].case != case.name:
@@ -355,6 +383,17 @@ def _state_finding(
         message=f"For case {case.name!r} the candidate's state_dict {' and '.join(parts)}.",
         advice="Keep the reference's parameters and buffers under the same names "
         f"({', '.join(wanted) or 'there are none'}): weights are copied by name.",
+    )
+
+
+def _crowded_out(case: Case) -> Finding:
+    return Finding(
+        rule="values.device_memory",
+        severity=Severity.ERROR,
+        stage=Stage.VALUES,
+        message=f"For case {case.name!r} the reference fitted on the device before the candidate "
+        "was there, and no longer does: the candidate keeps device memory between calls.",
+        advice="Free what a call allocates, and keep no workspace that grows.",
     )
 
 

@@ -114,6 +114,17 @@ def test_a_problem_in_float64_refuses_float32_results(grader: Grader, tmp_path: 
     assert judge(grader, text, ProblemFile.read(path)).verdict is Verdict.WRONG_SHAPE
 
 
+def test_a_reference_that_does_not_fit_is_the_problems_fault_and_not_the_candidates(
+    grader: Grader, tmp_path: Path
+) -> None:
+    path = tmp_path / "huge.py"
+    full = 'raise torch.OutOfMemoryError("no memory left")'
+    path.write_text(BARE.replace("return torch.relu(x) * self.slope", full))
+    text = RIGHT.replace("def __init__(self):", "def __init__(self, slope):")
+    with pytest.raises(ProblemError, match=r"huge\.py.*does not fit"):
+        judge(grader, text, ProblemFile.read(path))
+
+
 def test_a_problem_that_cannot_judge_says_so_and_no_candidate_is_blamed(
     grader: Grader, tmp_path: Path
 ) -> None:
