@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """Time limit of importing a candidate, builds not counted."""
     call_seconds: float = 30.0
     """Time limit of one construction, forward or backward."""
+    stage_seconds: float = 300.0
+    """Time limit of all trials of a candidate together, and of clocking it."""
     memory_bytes: int = 16 << 30
     """Host memory that the processes of one candidate may hold together."""
     processes: int = 512

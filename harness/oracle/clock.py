@@ -23,7 +23,7 @@ import torch
 from harness.intervals import paired_ratio, without_outliers
 from harness.oracle.reference import Question, Reference
 from harness.oracle.session import Laid, Session
-from harness.oracle.stop import Stop
+from harness.oracle.stop import Stop, out_of_time
 from harness.oracle.trials import judge_gradients, judge_outputs
 from harness.records import Comparison, Finding, Latency, Mode, Severity, Speedup, Stage, Verdict
 from harness.settings import Settings
@@ -71,6 +71,7 @@ class Clock:
         self._sessions = (baseline, candidate)
         self._settings = settings
         self._slack = slack_ms if baseline.on_gpu else cpu_slack_ms
+        self._deadline = time.perf_counter() + settings.stage_seconds
 
     def measure(self, mode: Mode, *, name: str = "eager") -> Speedup:
         """Clock one mode until the interval is narrow or the time is up.
@@ -163,6 +164,8 @@ class Clock:
 
     def _call(self, mode: Mode, runner: _Runner, gate: int) -> Callable[[], None]:
         """One timed call; what it returns judges the answer, if called."""
+        if time.perf_counter() > self._deadline:
+            raise out_of_time(Stage.TIME, self._settings.stage_seconds)
         question = self._reference.again(self._question, secrets.randbits(62))
         laid, arena = runner.laid, runner.session.arena
         if laid is None:

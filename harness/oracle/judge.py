@@ -25,7 +25,7 @@ from harness.oracle.clock import Clock
 from harness.oracle.problem import Case, Problem
 from harness.oracle.reference import Question, Reference
 from harness.oracle.session import Session
-from harness.oracle.stop import Stop
+from harness.oracle.stop import Stop, out_of_time
 from harness.oracle.trials import Outcome as TrialOutcome
 from harness.oracle.trials import run as run_trial
 from harness.records import (
@@ -80,6 +80,11 @@ class _Progress:
     findings: list[Finding] = field(default_factory=list)
     seconds: dict[Stage, float] = field(default_factory=dict)
     gradients: Gradients = Gradients.NOT_REACHED
+    stage_begun: float = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds since the running stage began."""
+        return time.perf_counter() - self.stage_begun
 
 
 class Judge:
@@ -140,8 +145,8 @@ class Judge:
         )
 
     @contextmanager
-    def session(self, extension: Extension) -> Iterator[Session]:
-        """A fresh worker, killed at the end."""
+    def session(self, extension: Extension, *, trusted: bool = False) -> Iterator[Session]:
+        """A fresh worker, killed at the end; ``trusted`` if it is to hold the reference."""
         child = Child.confined(
             self._server,
             "worker",
@@ -149,7 +154,9 @@ class Judge:
             hidden=[Path(p) for p in self._hidden],
             gpu=self._visible is not None,
         )
-        session = Session(child, self._device, self._visible, self._settings, extension)
+        session = Session(
+            child, self._device, self._visible, self._settings, extension, trusted=trusted
+        )
         try:
             yield session
         finally:
@@ -273,6 +280,8 @@ class Judge:
         progress: _Progress,
         wrong: list[TrialOutcome],
     ) -> None:
+        if progress.elapsed() > self._settings.stage_seconds:
+            raise out_of_time(Stage.VALUES, self._settings.stage_seconds)
         absent = progress.gradients is Gradients.ABSENT
         differentiate = policy is not GradientPolicy.OFF and not absent
         try:
@@ -302,7 +311,7 @@ class Judge:
     def _clock(self, request: Request, session: Session, progress: _Progress) -> list[Speedup]:
         gradients = progress.gradients is Gradients.CHECKED
         case = self.problem.clocked
-        with self.session(_no_extension) as baseline:
+        with self.session(_no_extension, trusted=True) as baseline:
             self.load(baseline, self.problem.file.source, "Model")
             return self.clock(case, baseline, session, gradients=gradients)
 
@@ -341,11 +350,11 @@ def _no_extension(spec: Message) -> tuple[Message, list[int]]:
 @contextmanager
 def _timed(progress: _Progress, stage: Stage, report: Report) -> Iterator[None]:
     report(stage)
-    begun = time.perf_counter()
+    progress.stage_begun = time.perf_counter()
     try:
         yield
     finally:
-        progress.seconds[stage] = time.perf_counter() - begun
+        progress.seconds[stage] = progress.elapsed()
 
 
 def _seed() -> int:

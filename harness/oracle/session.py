@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from harness.arena import CudaArena, HostArena, Plan, Slot, allocate, name_of
-from harness.errors import ProblemError
+from harness.errors import OracleFault, ProblemError
 from harness.oracle import draws
 from harness.oracle.draws import Layout
 from harness.oracle.problem import Case, Problem
 from harness.oracle.reference import Question
-from harness.oracle.stop import ended, failed, malformed
+from harness.oracle.stop import Stop, ended, failed, malformed
 from harness.records import Stage, Verdict
 from harness.settings import Settings
 from harness.supervisor import Child, ChildEnded, Extension
@@ -29,7 +29,11 @@ from harness.worker import trees
 
 
 class Session:
-    """One worker with one module loaded."""
+    """One worker with one module loaded.
+
+    A ``trusted`` session holds the reference: whatever goes wrong there is a fault of
+    ours, and must not become a candidate's verdict.
+    """
 
     def __init__(
         self,
@@ -38,8 +42,11 @@ class Session:
         visible: str | None,
         settings: Settings,
         extension: Extension,
+        *,
+        trusted: bool = False,
     ) -> None:
         self.child = child
+        self._trusted = trusted
         self._device = device
         self._visible = visible
         self._settings = settings
@@ -291,13 +298,18 @@ class Session:
                 extension=self._extension,
             )
         except ChildEnded as error:
-            raise ended(error, stage, doing) from error
+            raise self._failed(ended(error, stage, doing)) from error
         failure = reply.get("failure")
         if isinstance(failure, dict):
             if constructing and failure.get("type") != "TypeError":
                 verdict = Verdict.RUNTIME_ERROR
-            raise failed(failure, stage, doing, verdict)
+            raise self._failed(failed(failure, stage, doing, verdict))
         return reply
+
+    def _failed(self, stop: Stop) -> Stop | OracleFault:
+        if self._trusted:
+            return OracleFault(f"the reference's own process: {stop.findings[0].message}")
+        return stop
 
 
 class Laid:

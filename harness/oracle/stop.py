@@ -53,6 +53,18 @@ def ended(error: ChildEnded, stage: Stage, doing: str) -> Stop:
     return Stop(_ENDS[error.cause], stage, finding)
 
 
+def out_of_time(stage: Stage, seconds: float) -> Stop:
+    """Each call was in time, and all of them together were not."""
+    finding = Finding(
+        rule=f"{stage}.{Cause.TIMED_OUT}",
+        severity=Severity.ERROR,
+        stage=stage,
+        message=f"The candidate is so slow that its {stage} stage took more than {seconds:.0f} s.",
+        advice=_ADVICE[Cause.TIMED_OUT],
+    )
+    return Stop(Verdict.TIMED_OUT, stage, finding)
+
+
 def malformed(stage: Stage) -> Stop:
     """The worker's answer does not have the form that the harness's own program gives it."""
     finding = Finding(

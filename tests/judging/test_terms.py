@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ProblemError
+from harness.errors import OracleFault, ProblemError
 from harness.extract import extract
 from harness.generation import Generation
 from harness.grader import Grader
 from harness.problems import ProblemFile, find
-from harness.records import Evaluation, GradientPolicy, Gradients, Mode, Verdict
+from harness.records import Evaluation, GradientPolicy, Gradients, Mode, Stage, Verdict
+from harness.settings import Settings
 from tests.judging.conftest import EXAMPLES
 
 RIGHT = extract((EXAMPLES / "cpp" / "relu__right.md").read_text()).candidate or ""
@@ -112,6 +113,28 @@ def test_a_problem_in_float64_refuses_float32_results(grader: Grader, tmp_path: 
     narrow = RIGHT.replace("ReluFunction.apply(x)", "ReluFunction.apply(x.float())")
     text = narrow.replace("def __init__(self):", "def __init__(self, slope):")
     assert judge(grader, text, ProblemFile.read(path)).verdict is Verdict.WRONG_SHAPE
+
+
+def test_a_candidate_whose_calls_are_each_in_time_cannot_hold_the_device_for_ever() -> None:
+    slow = RIGHT.replace("return ReluFunction.apply(x)", "time.sleep(0.5)\n        return x")
+    text = slow.replace("return x", "return ReluFunction.apply(x)").replace(
+        "import torch\n", "import time\nimport torch\n", 1
+    )
+    limits = Settings(stage_seconds=2.0)
+    with Grader("cpu", clocked=False, settings=limits) as grader:
+        evaluation = judge(grader, text, find("relu"))
+    assert evaluation.verdict is Verdict.TIMED_OUT
+    assert evaluation.stage_seconds[Stage.VALUES] < 10
+
+
+def test_what_goes_wrong_with_the_reference_is_a_fault_and_no_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "flaky.py"
+    # Right in the oracle, whose working directory is not a worker's.
+    broken = 'import os\nif os.path.exists("candidate.py"): raise OSError("not here")\n'
+    path.write_text(broken + BARE)
+    text = RIGHT.replace("def __init__(self):", "def __init__(self, slope):")
+    with Grader("cpu") as grader, pytest.raises(OracleFault, match="not here"):
+        judge(grader, text, ProblemFile.read(path))
 
 
 def test_a_reference_that_does_not_fit_is_the_problems_fault_and_not_the_candidates(
