@@ -99,6 +99,10 @@ class Grader:
         self._drop_oracle()
         self._owned.close()
 
+    def abandon(self) -> None:
+        """End every process at once, so that no thread waits for one; nothing works after."""
+        self._running.close()
+
     def grade(
         self, generation: Generation, problem: ProblemFile, report: Report | None = None
     ) -> Evaluation:

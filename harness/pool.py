@@ -175,6 +175,10 @@ class _Pipeline:
                         faults.append(fault)
                         left -= 1
                     self._watch(event)
+            except BaseException:  # interrupted: do not wait for builds that nobody wants
+                for grader in self._graders:
+                    grader.abandon()
+                raise
             finally:
                 for future in futures:
                     future.cancel()

@@ -110,3 +110,19 @@ def test_hostile_and_honest_candidates_each_get_their_verdict_even_if_the_batch_
     assert not list(Path("/tmp").glob("kernel-harness-*/candidate.py")), "work directories remain"
     flood = next(r for r in after if "million" in str(r["generation"]))
     assert len(json.dumps(flood)) < 200_000, "output of a candidate swells its record"
+
+
+def test_an_interrupted_batch_ends_at_once_and_leaves_nothing_running(
+    generations: Path, tmp_path: Path
+) -> None:
+    batch = start(generations, tmp_path / "run")
+    deadline = time.monotonic() + 60
+    while not harness_processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3)
+    begun = time.monotonic()
+    os.kill(batch.pid, signal.SIGINT)
+    batch.communicate(timeout=60)
+    assert batch.returncode not in (0, None)
+    assert time.monotonic() - begun < 20
+    assert not wait_until_gone(15)
