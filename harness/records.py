@@ -285,6 +285,10 @@ class Speedup(Record):
     """The candidate's time per call by the oracle's own clock, hand-over included."""
     outputs_judged: Annotated[int, Field(ge=1)]
     """How many outputs of timed calls were compared with expected values."""
+    flops: Annotated[int, Field(ge=0)] | None = None
+    """Floating-point operations of one forward, where the problem states them (forward only)."""
+    bytes_moved: Annotated[int, Field(ge=0)] | None = None
+    """Bytes that one forward must move at least, where the problem states them (forward only)."""
 
     @computed_field
     @property

@@ -73,7 +73,7 @@ def speedups(measured: Sequence[Speedup]) -> Table:
     """Latencies and speedups with their intervals."""
     table = Table(box=None, pad_edge=False)
     table.add_column("clocked")
-    for name in ("reference ms", "candidate ms", "speedup", "95 % interval", "pairs"):
+    for name in ("reference ms", "candidate ms", "speedup", "95 % interval", "pairs", "rate"):
         table.add_column(name, justify="right")
     for one in measured:
         table.add_row(
@@ -83,8 +83,20 @@ def speedups(measured: Sequence[Speedup]) -> Table:
             Text(f"{one.speedup:.3f}x", "bold green" if one.low > 1 else "bold"),
             f"{one.low:.3f} – {one.high:.3f}",
             str(one.pairs),
+            _rate(one),
         )
     return table
+
+
+def _rate(one: Speedup) -> str:
+    """What the candidate reaches of the work that the problem states for a forward."""
+    seconds = one.candidate.milliseconds * 1e-3
+    parts = []
+    if one.flops:
+        parts.append(f"{one.flops / seconds / 1e12:.3g} TFLOP/s")
+    if one.bytes_moved:
+        parts.append(f"{one.bytes_moved / seconds / 1e9:.3g} GB/s")
+    return ", ".join(parts)
 
 
 def summary(record: Summary, faults: Sequence[Fault] = ()) -> RenderableType:

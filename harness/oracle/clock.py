@@ -90,7 +90,12 @@ class Clock:
         ratio = paired_ratio(kept_a, kept_b)
         if mode is not Mode.BACKWARD:  # there the outer clock holds an untimed forward too
             _check_clocks(mode, a, b, self._slack)
+        flops, moved = (None, None)
+        if mode is Mode.FORWARD:
+            flops, moved = self._reference.work(self._question)
         return Speedup(
+            flops=flops,
+            bytes_moved=moved,
             mode=mode,
             baseline=name,
             reference=_latency(kept_a, a),

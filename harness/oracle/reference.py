@@ -106,6 +106,24 @@ class Reference:
                 f"{type(error).__name__}: {error}"
             ) from error
 
+    def work(self, question: Question) -> tuple[int | None, int | None]:
+        """Floating-point operations and compulsory bytes of one forward, as the problem states.
+
+        Raises:
+            ProblemError: its formula fails.
+        """
+        formulas = self.problem.forward_flops, self.problem.forward_bytes
+        try:
+            flops, moved = (
+                None if f is None else int(f(self.model, *question.args)) for f in formulas
+            )
+        except Exception as error:
+            raise ProblemError(
+                f"{self.problem.file.path}: forward_flops or forward_bytes raises "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return flops, moved
+
     def again(self, question: Question, seed: int) -> Question:
         """The same question with new inputs and cotangents, and no expected values yet."""
         torch.manual_seed(seed)

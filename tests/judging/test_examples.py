@@ -38,6 +38,9 @@ def test_what_passed_has_checked_gradients_and_three_speedups(judged: Batch) -> 
         assert evaluation.gradients is Gradients.CHECKED
         assert {s.mode for s in evaluation.speedups} == set(Mode)
         assert all(s.outputs_judged >= 1 for s in evaluation.speedups)
+        forward = evaluation.speedup(Mode.FORWARD)
+        assert forward is not None
+        assert forward.flops and forward.bytes_moved, "the problem states its work"
 
 
 def test_every_failure_says_where_and_what_to_do(judged: Batch) -> None:
