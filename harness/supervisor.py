@@ -191,7 +191,11 @@ class Child:
             "file_bytes": limits.file_bytes,
             "max_level": str(max_level),
         }
-        child = cls._make(server, {"role": role, "confinement": confinement}, limits)
+        try:
+            child = cls._make(server, {"role": role, "confinement": confinement}, limits)
+        except ForkServerFault:
+            shutil.rmtree(workdir, ignore_errors=True)
+            raise
         child.workdir = workdir
         try:
             ready = child._receive(_START_SECONDS)
@@ -223,6 +227,11 @@ class Child:
         output = _Output(output_read, limits.output_bytes if limits else 1 << 16)
         try:
             pid = server.fork(message, [theirs.fileno(), status_write, output_write, *more])
+        except ForkServerFault:
+            channel.close()
+            os.close(status_read)
+            output.close()
+            raise
         finally:
             theirs.close()
             os.close(status_write)

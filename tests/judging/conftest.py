@@ -27,7 +27,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     """Limits that make a hostile candidate's end quick, and a cache that nobody else uses."""
     cache = os.environ.get("KERNEL_HARNESS_TEST_CACHE")
     folder = Path(cache) if cache else tmp_path_factory.mktemp("cache")
-    added = LIMITS | {"KERNEL_HARNESS_CACHE_DIR": str(folder)}
+    # A place of their own for work directories, so that what is left behind is seen.
+    own = {"KERNEL_HARNESS_CACHE_DIR": str(folder), "TMPDIR": str(tmp_path_factory.mktemp("tmp"))}
+    added = LIMITS | own
     before = {name: os.environ.get(name) for name in added}
     os.environ.update(added)
     yield added
