@@ -27,6 +27,7 @@ from harness.oracle.stop import Stop, out_of_time
 from harness.oracle.trials import judge_gradients, judge_outputs
 from harness.records import Comparison, Finding, Latency, Mode, Severity, Speedup, Stage, Verdict
 from harness.settings import Settings
+from harness.worker.trees import flatten
 
 _TURN_MS = 25.0
 _CALLS = (3, 12)
@@ -73,7 +74,7 @@ class Clock:
         self._slack = slack_ms if baseline.on_gpu else cpu_slack_ms
         self._deadline = time.perf_counter() + settings.stage_seconds
 
-    def measure(self, mode: Mode, *, name: str = "eager") -> Speedup:
+    def measure(self, mode: Mode) -> Speedup:
         """Clock one mode until the interval is narrow or the time is up.
 
         Raises:
@@ -97,7 +98,6 @@ class Clock:
             flops=flops,
             bytes_moved=moved,
             mode=mode,
-            baseline=name,
             reference=_latency(kept_a, a),
             candidate=_latency(kept_b, b),
             low=ratio.low,
@@ -179,16 +179,16 @@ class Clock:
         answers = [*laid.outputs, *gradients]
         for slot in answers:
             arena.poison(slot)
-        fresh = Laid(question)
+        fresh = [tensor for _, tensor in flatten(question.args, "input")]
         runner.session.synchronize()
         begun = time.perf_counter()
-        for slot, tensor in zip(laid.inputs, fresh.input_tensors, strict=True):
+        for slot, tensor in zip(laid.inputs, fresh, strict=True):
             arena.view(slot).copy_(tensor)
         if mode is not Mode.FORWARD:
             for slot, tensor in zip(laid.cotangents, question.cotangents, strict=True):
                 arena.view(slot).copy_(tensor)
         runner.session.synchronize()
-        reply, _ = runner.session.clock(laid, mode, gate)
+        reply = runner.session.clock(laid, mode, gate)
         held = [arena.view(slot).clone() for slot in answers]
         runner.session.synchronize()
         outer = (time.perf_counter() - begun) * 1e3

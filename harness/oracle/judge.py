@@ -71,7 +71,6 @@ class Request:
     source: str
     policy: GradientPolicy
     clocked: bool
-    entry: str = "ModelNew"
 
 
 @dataclass
@@ -181,7 +180,7 @@ class Judge:
         self, request: Request, session: Session, progress: _Progress, report: Report
     ) -> list[Speedup]:
         with _timed(progress, Stage.LOAD, report):
-            self.load(session, request.source, request.entry)
+            self.load(session, request.source, "ModelNew")
         with _timed(progress, Stage.INTERFACE, report):
             for case in self._all_cases():
                 self._check_interface(session, case)
@@ -322,7 +321,6 @@ class Judge:
         candidate: Session,
         *,
         gradients: bool,
-        name: str = "eager",
         compiled: bool = False,
     ) -> list[Speedup]:
         """Clock two loaded sessions on a case, in every mode that applies."""
@@ -333,7 +331,7 @@ class Judge:
         question = self._question(case, gradients=gradients)
         clock = Clock(self.reference(case), question, baseline, candidate, self._settings)
         modes = [Mode.FORWARD, *([Mode.BACKWARD, Mode.TRAINING_STEP] if gradients else [])]
-        return [clock.measure(mode, name=name) for mode in modes]
+        return [clock.measure(mode) for mode in modes]
 
     def _question(self, case: Case, *, gradients: bool) -> Question:
         question = self.reference(case).ask(draws.DECLARED, _seed(), gradients=gradients)

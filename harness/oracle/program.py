@@ -142,7 +142,6 @@ class Oracle:
                 baseline,
                 other,
                 gradients=gradients,
-                name="eager",
                 compiled=name == "compiled",
             )
 

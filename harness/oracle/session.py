@@ -8,7 +8,6 @@ Does not: compare values, or decide what is asked.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -217,8 +216,8 @@ class Session:
             found[part] = [str(n)[:100] for n in names[:1000]]
         return found
 
-    def clock(self, laid: Laid, mode: str, gate_cycles: int) -> tuple[Message, float]:
-        """One timed call, and the seconds that the oracle's own clock gives it.
+    def clock(self, laid: Laid, mode: str, gate_cycles: int) -> Message:
+        """One timed call; the sample that the worker claims.
 
         Raises:
             Stop: it raised, died or hung.
@@ -235,9 +234,7 @@ class Session:
             "gradients": {n: s.to_wire() for n, s in laid.gradients.items()},
             "gate_cycles": gate_cycles,
         }
-        begun = time.perf_counter()
-        reply = self._ask(message, Stage.TIME, f"clocking the {mode}", Verdict.RUNTIME_ERROR)
-        return reply, time.perf_counter() - begun
+        return self._ask(message, Stage.TIME, f"clocking the {mode}", Verdict.RUNTIME_ERROR)
 
     @property
     def on_gpu(self) -> bool:
