@@ -1,4 +1,4 @@
-"""Which devices this host has, asked of the driver (NVML), without torch.
+"""Which devices this host has, without torch: GPUs, the CPU, and the emulated one.
 
 Does not: touch a device, or hold one (see ``lease``).
 """
@@ -6,8 +6,10 @@ Does not: touch a device, or hold one (see ``lease``).
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -88,19 +90,27 @@ def torch_cuda() -> str:
 
 
 def choose(wanted: str) -> tuple[Device, Gpu | None]:
-    """The device called ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """The device called ``auto``, ``emulated``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    ``auto`` is a GPU where there is one, else the emulated device, else the CPU.
 
     Raises:
         UsageError: there is no such device here, and what there is.
     """
     kind, _, number = wanted.partition(":")
     usable = gpus() if torch_cuda() else ()
-    if kind == "auto":
-        kind = "cuda" if usable else "cpu"
+    if wanted == "auto":
+        kind = "cuda" if usable else "cpu" if no_emulation() else "emulated"
     if kind == "cpu":
         return cpu(), None
+    if kind == "emulated" and not number:
+        if why := no_emulation():
+            raise UsageError(f"there can be no emulated device here: {why}")
+        return emulated(), None
     if kind != "cuda" or (number and not number.isdecimal()):
-        raise UsageError(f"there is no device {wanted!r}; choose auto, cpu, cuda or cuda:N")
+        raise UsageError(
+            f"there is no device {wanted!r}; choose auto, emulated, cpu, cuda or cuda:N"
+        )
     index = int(number or 0)
     if index >= len(usable):
         why = (
@@ -137,6 +147,38 @@ def cpu() -> Device:
         cuda=torch_cuda(),
         architecture=platform.machine(),
     )
+
+
+@cache
+def emulated() -> Device:
+    """The record of the CUDA device that is emulated on the host's processor."""
+    return Device(
+        kind=DeviceKind.EMULATED,
+        name=f"emulated on {_processor()}",
+        torch=torch_version(),
+        architecture="sm_90",
+    )
+
+
+@cache
+def no_emulation() -> str | None:
+    """Why there can be no emulated device here; ``None`` where there can be one."""
+    compiler = cxx()
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        return f"it runs on Linux x86-64, and this is {platform.system()} {platform.machine()}"
+    if torch_cuda():
+        return "the installed torch is a CUDA build, which has a cuda device of its own"
+    if shutil.which(compiler) is None:
+        return f"it needs GCC, and there is no {compiler!r} on PATH"
+    said = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    if "Free Software Foundation" not in said.stdout:
+        return f"it needs GCC, and {compiler!r} is another compiler (CXX names one)"
+    return None
+
+
+def cxx() -> str:
+    """The C++ compiler's name: ``CXX``, or ``c++``."""
+    return os.environ.get("CXX") or "c++"
 
 
 def nvcc() -> str | None:

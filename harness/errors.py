@@ -59,5 +59,9 @@ class BuildFault(HarnessFault):
     """The build tools themselves could not run (not: the candidate does not compile)."""
 
 
+class PreparationFault(HarnessFault):
+    """The emulated device could not be built for this installation."""
+
+
 class DeviceFault(HarnessFault):
     """The device does not answer as a healthy one does."""

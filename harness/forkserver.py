@@ -8,7 +8,8 @@ keeps no state between forks. It listens on the control sockets of its clients
 Roles: ``oracle`` is trusted and not confined; ``worker`` and ``builder`` confine
 themselves before they read their first message.
 
-Run as ``python -m harness.forkserver FD``.
+Run as ``python -m harness.forkserver FD``, or with the emulated device's library as a
+second argument: the workers of such a server have a ``cuda:0``, and nobody else has.
 """
 
 from __future__ import annotations
@@ -24,13 +25,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.sandbox import Confinement, Level, available, confine, die_with, kill_tree
+from harness.emulation import device
+from harness.sandbox import (
+    Confinement,
+    Level,
+    available,
+    confine,
+    die_with,
+    kill_tree,
+    runtime_paths,
+)
 from harness.wire import Channel, Message, WireClosed
 
 
-def main(control: int) -> None:
+def main(control: int, library: str | None = None) -> None:
     """Serve until every client is gone."""
+    if library is not None:
+        device.load(Path(library))  # before torch, which asks for its CUDA hooks only once
     _import_what_the_roles_need()
+    if library is not None:
+        from harness.emulation import torch_cuda
+
+        torch_cuda.install()
     available()  # probed once, here; every child knows the answer
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps; nobody here waits
     first = Channel(socket.socket(fileno=control))
@@ -161,6 +177,7 @@ def _confine(wire: dict[str, Any], status_fd: int, channel_fd: int) -> str:
         Confinement(
             workdir=workdir,
             hidden=tuple(Path(p) for p in wire["hidden"]),
+            readable=(*runtime_paths(), *(Path(p) for p in wire["readable"])),
             gpu=bool(wire["gpu"]),
             file_bytes=int(wire["file_bytes"]),
             cpu_seconds=None,
@@ -178,4 +195,4 @@ def _confine(wire: dict[str, Any], status_fd: int, channel_fd: int) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *sys.argv[2:])

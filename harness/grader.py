@@ -19,11 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pydantic import ValidationError
-
-from harness.build import Artifact, Builder, BuildFailure, ExtensionSpec, diagnostics
-from harness.devices import Gpu, choose, lease, nvcc
-from harness.errors import OracleFault, ProblemError
+from harness.build import Builder
+from harness.building import Refusal, Workshop
+from harness.devices import Gpu, choose, lease
+from harness.emulation.preparation import prepare
+from harness.errors import OracleFault, ProblemError, UsageError
 from harness.extract import extract
 from harness.generation import Generation, Prepared
 from harness.problems import ProblemFile, find
@@ -44,7 +44,7 @@ from harness.records import (
 )
 from harness.screening import screen, signature_of
 from harness.settings import Settings
-from harness.supervisor import Cause, Child, ChildEnded, ForkServer, Limits, ending
+from harness.supervisor import Child, ChildEnded, ForkServer, Limits
 from harness.version import __version__
 from harness.wire import Message
 
@@ -67,26 +67,39 @@ class Grader:
         self.device, self._gpu = choose(device)
         self.settings = settings or Settings()
         self._gradients = gradients
-        self._clocked = clocked
+        self._emulated = self.device.kind is DeviceKind.EMULATED
+        self._clocked = clocked and not self._emulated
         self._hidden = [self.settings.cache_dir, *hidden]
         self._owned = contextlib.ExitStack()
         self._shared = server
         self._server: ForkServer | None = None
-        self._builder: Builder | None = None
+        self._workers: ForkServer | None = None
+        self._workshop: Workshop | None = None
         self._oracle: Child | None = None
         self._leased = False
 
     def __enter__(self) -> Self:
-        """Start the fork server; nobody waits for it before it is needed."""
+        """Start the fork server; nobody waits for it before it is needed.
+
+        Raises:
+            PreparationFault: the emulated device could not be built (once per installation).
+        """
         self.settings.cache_dir.mkdir(parents=True, exist_ok=True)
         if self._shared is not None:
             self._server = self._shared
         else:
             self._server = ForkServer.start()
             self._owned.callback(self._server.close)
-        self._builder = Builder(
-            self._server, self.settings, architectures=_architectures(self._gpu), jobs=2
-        )
+        if self._emulated:
+            prepared = prepare(self.settings.prepared_dir)
+            self._workers = ForkServer.start(prepared.library)
+            self._owned.callback(self._workers.close)
+            builder = Builder(self._server, self.settings, prepared=prepared)
+        else:
+            self._workers = self._server
+            architectures = _architectures(self._gpu)
+            builder = Builder(self._server, self.settings, architectures=architectures)
+        self._workshop = Workshop(builder, self.device.kind, self.settings, self._worker)
         return self
 
     def __exit__(
@@ -102,6 +115,7 @@ class Grader:
     def abandon(self) -> None:
         """End every process at once, so that no thread waits for one; nothing works after."""
         self._running.close()
+        self._makers.close()
 
     def grade(
         self, generation: Generation, problem: ProblemFile, report: Report | None = None
@@ -156,68 +170,7 @@ class Grader:
         return Verdict.REJECTED if rules else None
 
     def _build(self, prepared: Prepared) -> Verdict | None:
-        specs = self._collect(prepared)
-        needs_gpu = any(s.is_cuda for s in specs)
-        without_gpu = needs_gpu and self.device.kind is DeviceKind.CPU
-        if without_gpu and nvcc() is None:
-            return self._unsupported(prepared, "There is no nvcc here either, so it was not built.")
-        if without_gpu and not self.settings.build_without_gpu:
-            return self._unsupported(prepared, "The settings say not to build it either.")
-        for spec in specs:
-            if wrong := self._build_one(spec, prepared):
-                prepared.findings = [*wrong[1], *prepared.findings]
-                return wrong[0]
-        if without_gpu:
-            return self._unsupported(prepared, "It compiles; nothing was run.")
-        return None
-
-    def _collect(self, prepared: Prepared) -> list[ExtensionSpec]:
-        """Import the candidate in a worker without a device, to learn what it builds.
-
-        Whatever goes wrong here is left for the load stage to find and to name.
-        """
-        specs: list[ExtensionSpec] = []
-
-        def take(wire: Message) -> tuple[Message, list[int]]:
-            with contextlib.suppress(ValidationError):
-                specs.append(ExtensionSpec.model_validate(wire))
-            return {}, []
-
-        message = {
-            "op": "collect",
-            "source": prepared.candidate,
-            "entry": "ModelNew",
-            "problem": prepared.problem.source,
-        }
-        with ending(self._worker()) as child, contextlib.suppress(ChildEnded):
-            child.request(message, self.settings.load_seconds, extension=take)
-        return specs
-
-    def _build_one(
-        self, spec: ExtensionSpec, prepared: Prepared
-    ) -> tuple[Verdict, list[Finding]] | None:
-        """Build one extension; the verdict and findings where that fails."""
-        try:
-            artifact = self._tools.build(spec)
-        except BuildFailure as failure:
-            return _build_ended(failure)
-        if artifact.succeeded:
-            return None
-        found = diagnostics.findings(spec, artifact.log, self._text(prepared))
-        return Verdict.BUILD_FAILED, found
-
-    def _unsupported(self, prepared: Prepared, addition: str) -> Verdict:
-        prepared.findings.append(
-            Finding(
-                rule="build.no_gpu",
-                severity=Severity.ERROR,
-                stage=Stage.BUILD,
-                message=f"The candidate holds CUDA kernels, and this machine has no usable GPU. "
-                f"{addition}",
-                advice="Judge it on a machine with an NVIDIA GPU and a CUDA build of PyTorch.",
-            )
-        )
-        return Verdict.UNSUPPORTED
+        return self._shop.build(prepared)
 
     # Stages on the device
 
@@ -228,7 +181,7 @@ class Grader:
             OracleFault: the oracle failed; it is replaced before the next judgement.
             ProblemError: the problem cannot be executed.
         """
-        failed_builds: list[tuple[Verdict, list[Finding]]] = []
+        failed_builds: list[Refusal] = []
         done = self._ask_oracle(
             {
                 "op": "judge",
@@ -237,7 +190,7 @@ class Grader:
                 "gradients": self._gradients,
                 "clocked": self._clocked,
             },
-            lambda spec: self._serve_artifact(spec, prepared, failed_builds),
+            lambda spec: self._shop.serve(spec, prepared, failed_builds),
             report,
         )
         verdict, stage = Verdict(done["verdict"]), Stage(done["stage"])
@@ -254,6 +207,7 @@ class Grader:
             gradients=Gradients(done["gradients"]),
             trials=tuple(Trial.model_validate(t) for t in done["trials"]),
             speedups=tuple(Speedup.model_validate(s) for s in done["speedups"]),
+            launches=done["launches"],
             sandbox=done["sandbox"],
         )
 
@@ -264,13 +218,18 @@ class Grader:
 
         Raises:
             OracleFault, ProblemError: as for ``judge``.
+            UsageError: the device is an emulated one, which has no speed.
         """
-        failures: list[tuple[Verdict, list[Finding]]] = []
+        if self._emulated:
+            raise UsageError(
+                "the emulated device has no speed to measure; name --device cuda, or --device cpu"
+            )
+        failures: list[Refusal] = []
         prepared = Prepared(Generation("solution", solution or ""), problem, "")
         prepared.candidate = solution
         if solution is not None:
-            for spec in self._collect(prepared):
-                self._build_one(spec, prepared)
+            for spec in self._shop.collect(prepared):
+                self._shop.make(spec, prepared)
         done = self._ask_oracle(
             {
                 "op": "baseline",
@@ -278,7 +237,7 @@ class Grader:
                 "solution": solution,
                 "wanted": list(wanted),
             },
-            lambda spec: self._serve_artifact(spec, prepared, failures),
+            lambda spec: self._shop.serve(spec, prepared, failures),
             None,
         )
         speedups = {
@@ -319,35 +278,17 @@ class Grader:
             self._drop_oracle()
             raise
 
-    def _serve_artifact(
-        self,
-        wire: Message,
-        prepared: Prepared,
-        failures: list[tuple[Verdict, list[Finding]]],
-    ) -> tuple[Message, list[int]]:
-        """What a worker gets for a spec: the library's descriptor, or words."""
-        try:
-            spec = ExtensionSpec.model_validate(wire)
-        except ValidationError as error:
-            return {"error": f"this is not an extension that can be built: {error}"}, []
-        if spec.is_cuda and self.device.kind is DeviceKind.CPU:
-            return {"error": "there is no GPU for CUDA sources"}, []
-        if wrong := self._build_one(spec, prepared):
-            failures.append(wrong)
-            return {"error": f"Error building extension '{spec.name}'"}, []
-        built: Artifact = self._tools.build(spec)
-        return {"artifact": built.key}, [self._tools.store.open(built)]
-
     def _open_oracle(self) -> Child:
         if self._oracle is None:
             if not self._leased:
                 self._owned.enter_context(lease(self._gpu, self.settings.cache_dir / "leases"))
                 self._leased = True
-            self._oracle = Child.oracle(self._running)
+            self._oracle = Child.oracle(self._running, self._makers)
             self._oracle.post(
                 {
                     "op": "open",
                     "visible": str(self._gpu.index) if self._gpu else None,
+                    "emulation": self._emulated,
                     "settings": self.settings.model_dump(mode="json"),
                     "hidden": [str(p) for p in self._hidden],
                 }
@@ -365,9 +306,7 @@ class Grader:
     # Common
 
     def _worker(self) -> Child:
-        return Child.confined(
-            self._running, "worker", Limits.of(self.settings), hidden=self._hidden
-        )
+        return Child.confined(self._makers, "worker", Limits.of(self.settings), hidden=self._hidden)
 
     @property
     def _running(self) -> ForkServer:
@@ -376,10 +315,17 @@ class Grader:
         return self._server
 
     @property
-    def _tools(self) -> Builder:
-        if self._builder is None:
+    def _makers(self) -> ForkServer:
+        """The fork server that makes workers."""
+        if self._workers is None:
             raise RuntimeError("a Grader is used as a context manager")
-        return self._builder
+        return self._workers
+
+    @property
+    def _shop(self) -> Workshop:
+        if self._workshop is None:
+            raise RuntimeError("a Grader is used as a context manager")
+        return self._workshop
 
     @staticmethod
     def _text(prepared: Prepared) -> str:
@@ -394,6 +340,7 @@ class Grader:
         gradients: Gradients = Gradients.NOT_REACHED,
         trials: tuple[Trial, ...] = (),
         speedups: tuple[Speedup, ...] = (),
+        launches: dict[str, int] | None = None,
         sandbox: str = "nothing was run",
     ) -> Evaluation:
         problem, generation = prepared.problem, prepared.generation
@@ -425,6 +372,7 @@ class Grader:
             gradients=gradients,
             trials=trials,
             speedups=speedups,
+            launches=launches or {},
             stage_seconds=prepared.seconds,
             started_at=prepared.started_at,
         )
@@ -444,7 +392,7 @@ def grade(
     Args:
         candidate: Path of a raw answer or a ``.py`` file.
         problem: Name of a shipped problem, or path of a problem file.
-        device: ``auto``, ``cuda``, ``cuda:N`` or ``cpu``.
+        device: ``auto``, ``cuda``, ``cuda:N``, ``emulated`` or ``cpu``.
         gradients: ``required``, ``optional`` or ``off``; the problem's own by default.
         clocked: Whether to measure speedups of what passes.
         settings: Limits and places.
@@ -480,20 +428,3 @@ def _architectures(gpu: Gpu | None) -> str:
 
 def _wire(problem: ProblemFile) -> Message:
     return {"name": problem.name, "path": str(problem.path), "source": problem.source}
-
-
-_BUILD_ENDS = {
-    Cause.TIMED_OUT: Verdict.TIMED_OUT,
-    Cause.OUT_OF_MEMORY: Verdict.OUT_OF_MEMORY,
-}
-
-
-def _build_ended(failure: BuildFailure) -> tuple[Verdict, list[Finding]]:
-    finding = Finding(
-        rule="build.ended",
-        severity=Severity.ERROR,
-        stage=Stage.BUILD,
-        message=f"The build ended before it was done: {failure}.",
-        advice="Look for templates or macros that expand without end.",
-    )
-    return _BUILD_ENDS.get(failure.ended.cause, Verdict.BUILD_FAILED), [finding]

@@ -412,6 +412,8 @@ class Evaluation(Record):
     """Every correctness check."""
     speedups: tuple[Speedup, ...] = ()
     """Every clocked mode."""
+    launches: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Launches per kernel in one forward and backward (emulated device only)."""
     stage_seconds: dict[Stage, float] = {}
     """Seconds spent in each stage that ran."""
     started_at: str = ""
@@ -465,8 +467,13 @@ class Evaluation(Record):
     def _timing_is_earned(self) -> Self:
         if self.speedups and not self.passed:
             raise ValueError(f"a timing beside the verdict {self.verdict}")
-        if self.speedups and self.device.kind is DeviceKind.EMULATED:
+        emulated = self.device.kind is DeviceKind.EMULATED
+        if emulated and (self.speedups or self.stage is Stage.TIME):
             raise ValueError("an emulated device has no timing")
+        if self.launches and not emulated:
+            raise ValueError("launches are counted on the emulated device only")
+        if emulated and self.passed and not self.launches:
+            raise ValueError("passed without a kernel of its own")
         backward = any(s.mode is not Mode.FORWARD for s in self.speedups)
         if backward and self.gradients is not Gradients.CHECKED:
             raise ValueError("a backward was clocked that was not checked")

@@ -18,6 +18,7 @@ from rich.text import Text
 from harness.metrics import Summary, score, score_mode
 from harness.records import (
     Device,
+    DeviceKind,
     Evaluation,
     Finding,
     Gradients,
@@ -47,6 +48,8 @@ def evaluation(
     if record.speedups:
         parts.append(speedups(record.speedups))
         parts += _against_solution(record, baseline)
+    if record.launches:
+        parts.append(Text(f"launched in one forward and backward: {_launches(record)}", "dim"))
     parts.append(_terms(record))
     return Group(*parts)
 
@@ -243,9 +246,15 @@ def _against_solution(record: Evaluation, found: Baseline | None) -> list[Render
     return [Text(text, "italic")]
 
 
+def _launches(record: Evaluation) -> str:
+    return ", ".join(f"{kernel} {count}x" for kernel, count in record.launches.items())
+
+
 def _terms(record: Evaluation) -> Text:
     text = f"on {device_line(record.device)}; sandbox: {record.policy.sandbox}; "
     text += f"gradients {record.policy.gradients}; TF32 {record.policy.tf32}"
+    if record.device.kind is DeviceKind.EMULATED:
+        text += "; an emulated device judges what is computed, and never how fast"
     return Text(text, "dim")
 
 

@@ -14,9 +14,13 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-def _cache_home() -> Path:
+def _cache_home(name: str = "kernel-harness") -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "kernel-harness"
+    return Path(base) / name
+
+
+def _prepared_home() -> Path:
+    return _cache_home("kernel-harness-prepared")
 
 
 class Settings(BaseSettings):
@@ -28,6 +32,8 @@ class Settings(BaseSettings):
 
     cache_dir: Path = Field(default_factory=_cache_home)
     """Where artifacts and baselines are kept; candidates never see it."""
+    prepared_dir: Path = Field(default_factory=_prepared_home)
+    """Where the emulated device and precompiled headers are kept; candidates may read it."""
     build_seconds: float = 600.0
     """Time limit of one extension's build."""
     load_seconds: float = 60.0

@@ -98,12 +98,18 @@ class ForkServer:
         self._ready = process is None
 
     @classmethod
-    def start(cls) -> ForkServer:
-        """Start a server; it is not waited for until the first fork."""
+    def start(cls, library: Path | None = None) -> ForkServer:
+        """Start a server; it is not waited for until the first fork.
+
+        With ``library``, the emulated device's, its children have that device.
+        """
         channel, theirs = Channel.pair()
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "harness.forkserver", str(theirs.fileno())],
+                [
+                    *(sys.executable, "-P", "-m", "harness.forkserver", str(theirs.fileno())),
+                    *([] if library is None else [str(library)]),
+                ],
                 pass_fds=[theirs.fileno()],
                 env=_clean_environment(),
                 stdin=subprocess.DEVNULL,
@@ -179,14 +185,19 @@ class Child:
         limits: Limits,
         *,
         hidden: Sequence[Path] = (),
+        readable: Sequence[Path] = (),
         gpu: bool = False,
         max_level: Level = Level.NAMESPACES,
     ) -> Child:
-        """A ``worker`` or a ``builder``, with a private directory that goes when it goes."""
+        """A ``worker`` or a ``builder``, with a private directory that goes when it goes.
+
+        ``readable`` is what it may read besides what every process of ours needs.
+        """
         workdir = Path(tempfile.mkdtemp(prefix="kernel-harness-"))
         confinement = {
             "workdir": str(workdir),
             "hidden": [str(p) for p in hidden],
+            "readable": [str(p) for p in readable],
             "gpu": gpu,
             "file_bytes": limits.file_bytes,
             "max_level": str(max_level),
@@ -206,9 +217,9 @@ class Child:
         return child
 
     @classmethod
-    def oracle(cls, server: ForkServer) -> Child:
-        """A trusted child with a control socket of its own to the fork server."""
-        control = server.client()
+    def oracle(cls, server: ForkServer, workers: ForkServer | None = None) -> Child:
+        """A trusted child with a control socket to the fork server that makes its workers."""
+        control = (workers or server).client()
         with control:
             return cls._make(server, {"role": "oracle"}, None, [control.fileno()])
 

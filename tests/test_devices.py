@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.devices import Gpu, choose, cpu, cuda, gpus, lease, torch_cuda, torch_version
+from harness.devices import (
+    Gpu,
+    choose,
+    cpu,
+    cuda,
+    emulated,
+    gpus,
+    lease,
+    no_emulation,
+    torch_cuda,
+    torch_version,
+)
 from harness.errors import UsageError
 from harness.records import DeviceKind
 
@@ -30,12 +41,26 @@ with lease(Gpu(1, "A GPU", sys.argv[2], "580.00", (9, 0), 1), Path(sys.argv[1]))
 # ---- choosing ----------------------------------------------------------------------------------
 
 
-@without_gpu
-def test_without_a_gpu_auto_is_the_cpu() -> None:
-    assert choose("auto") == choose("cpu") == (cpu(), None)
+def test_the_cpu_is_always_there() -> None:
+    assert choose("cpu") == (cpu(), None)
     assert cpu().kind is DeviceKind.CPU
     assert cpu().name
     assert cpu().architecture
+
+
+@without_gpu
+def test_without_a_gpu_auto_is_the_emulated_device_where_there_can_be_one_else_the_cpu() -> None:
+    device, gpu = choose("auto")
+    assert gpu is None
+    if (why := no_emulation()) is None:
+        assert device == choose("emulated")[0] == emulated()
+        assert (device.kind, device.architecture) == (DeviceKind.EMULATED, "sm_90")
+        assert "emulated" in device.name
+    else:
+        assert device == cpu()
+        with pytest.raises(UsageError, match="no emulated device here") as refused:
+            choose("emulated")
+        assert why in str(refused.value)
 
 
 @without_gpu
@@ -55,9 +80,11 @@ def test_with_a_gpu_auto_is_the_first_one() -> None:
         choose(f"cuda:{len(gpus())}")
 
 
-@pytest.mark.parametrize("wanted", ["", "gpu", "CUDA", "cuda:x", "cuda:-1", "cuda:²", "cuda:1.0"])
+@pytest.mark.parametrize(
+    "wanted", ["", "gpu", "CUDA", "cuda:x", "cuda:-1", "cuda:²", "cuda:1.0", "emulated:0"]
+)
 def test_what_is_no_device_is_refused_with_what_is(wanted: str) -> None:
-    with pytest.raises(UsageError, match="auto, cpu, cuda or cuda:N"):
+    with pytest.raises(UsageError, match="auto, emulated, cpu, cuda or cuda:N"):
         choose(wanted)
 
 

@@ -212,10 +212,17 @@ def test_there_is_no_timing_beside_a_failing_verdict(verdict: Verdict) -> None:
 @pytest.mark.parametrize("kind", DeviceKind)
 def test_an_emulated_device_has_no_timing(kind: DeviceKind) -> None:
     if kind is DeviceKind.EMULATED:
-        refused("emulated", device=device(kind), speedups=(speedup(),), stage=Stage.TIME)
-        assert evaluation(device=device(kind)).passed
+        launched = {"device": device(kind), "launches": {"relu_kernel": 2}}
+        refused("emulated", speedups=(speedup(),), stage=Stage.TIME, **launched)
+        refused("emulated", stage=Stage.TIME, **launched)
+        assert evaluation(**launched).passed
     else:
         assert clocked(device=device(kind)).speedup(Mode.FORWARD) is not None
+
+
+def test_launches_are_counted_on_the_emulated_device_only_and_passing_there_takes_one() -> None:
+    refused("launches", launches={"relu_kernel": 1})
+    refused("kernel of its own", device=device(DeviceKind.EMULATED))
 
 
 @pytest.mark.parametrize("mode", [Mode.BACKWARD, Mode.TRAINING_STEP])

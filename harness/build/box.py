@@ -16,15 +16,12 @@ from pathlib import Path
 
 from torch.utils import cpp_extension
 
+from harness.build import emulated, units
 from harness.build.spec import ExtensionSpec
+from harness.emulation.dialect import Untranslatable
 from harness.wire import Channel, Message, WireClosed
 
 _LONGEST_LOG = 256 << 10
-_TORCH_IMPLICIT_CUDA = (
-    "#include <torch/types.h>",
-    "#include <cuda.h>",
-    "#include <cuda_runtime.h>",
-)
 
 
 def serve(channel: Channel) -> None:
@@ -37,7 +34,11 @@ def serve(channel: Channel) -> None:
         token = message.pop("token", None)
         spec = ExtensionSpec.model_validate_json(message["spec"])
         os.environ["TORCH_CUDA_ARCH_LIST"] = message["architectures"]
-        channel.send(build(spec, link=message["link"], jobs=message["jobs"]) | {"token": token})
+        if message["prepared"] is not None:
+            done = build_emulated(spec, Path(message["prepared"]), jobs=message["jobs"])
+        else:
+            done = build(spec, link=message["link"], jobs=message["jobs"])
+        channel.send(done | {"token": token})
 
 
 def build(spec: ExtensionSpec, *, link: bool, jobs: int) -> Message:
@@ -54,6 +55,29 @@ def build(spec: ExtensionSpec, *, link: bool, jobs: int) -> Message:
     except (RuntimeError, OSError, ValueError) as error:
         return {"ok": False, "log": str(error), "seconds": time.monotonic() - begun}
     targets = [] if link else [f"{Path(s).stem}{_object_suffix(s)}" for s in sources]
+    ok, log = _run_ninja(directory, jobs, targets)
+    return {"ok": ok, "log": log, "seconds": time.monotonic() - begun}
+
+
+def build_emulated(spec: ExtensionSpec, prepared: Path, *, jobs: int) -> Message:
+    """Build ``spec`` for the emulated device in the current directory."""
+    begun = time.monotonic()
+    directory = Path.cwd()
+    try:
+        made = emulated.translate(spec)
+        emulated.write(spec, made, directory, prepared)
+        ok, log = _run_ninja(directory, jobs, [])
+        again = None if ok else emulated.with_all_headers(made, log)
+        if again is not None:
+            emulated.write(spec, again, directory, prepared)
+            ok, log = _run_ninja(directory, jobs, [])
+    except (Untranslatable, OSError, ValueError) as error:
+        ok, log = False, str(error)
+    return {"ok": ok, "log": log, "seconds": time.monotonic() - begun}
+
+
+def _run_ninja(directory: Path, jobs: int, targets: list[str]) -> tuple[bool, str]:
+    """Whether everything was made, and what the tools said."""
     done = subprocess.run(
         ["ninja", "-v", "-k", "0", "-j", str(jobs), *targets],
         cwd=directory,
@@ -61,35 +85,18 @@ def build(spec: ExtensionSpec, *, link: bool, jobs: int) -> Message:
         stderr=subprocess.STDOUT,
         check=False,
     )
-    log = done.stdout.decode(errors="replace")[-_LONGEST_LOG:]
-    return {"ok": done.returncode == 0, "log": log, "seconds": time.monotonic() - begun}
+    return done.returncode == 0, done.stdout.decode(errors="replace")[-_LONGEST_LOG:]
 
 
 def write_sources(spec: ExtensionSpec, directory: Path) -> list[str]:
     """Write the translation units of a spec, as ``load_inline`` does; their paths."""
-    if spec.kind == "files":
-        for name, text in spec.files:
-            (directory / name).write_text(text)
-        units = [n for n, _ in spec.files if not n.endswith((".h", ".hpp", ".cuh"))]
-        return [str(directory / name) for name in units]
-    main = directory / "main.cpp"
-    main.write_text("\n".join([*cpp_prefix(spec), *spec.cpp_sources, *_binding(spec)]))
-    sources = [str(main)]
-    if spec.cuda_sources:
-        unit = directory / "cuda.cu"
-        unit.write_text("\n".join([*cuda_prefix(spec), *spec.cuda_sources]))
-        sources.append(str(unit))
-    return sources
-
-
-def cpp_prefix(spec: ExtensionSpec) -> tuple[str, ...]:
-    """The lines that ``load_inline`` puts before the C++ sources."""
-    return () if spec.no_implicit_headers else ("#include <torch/extension.h>",)
-
-
-def cuda_prefix(spec: ExtensionSpec) -> tuple[str, ...]:
-    """The lines that ``load_inline`` puts before the CUDA sources."""
-    return () if spec.no_implicit_headers else _TORCH_IMPLICIT_CUDA
+    for name, text in units.headers(spec):
+        (directory / name).write_text(text)
+    paths = []
+    for unit in units.of(spec):
+        (directory / unit.name).write_text(unit.whole)
+        paths.append(str(directory / unit.name))
+    return paths
 
 
 def write_ninja(spec: ExtensionSpec, directory: Path, sources: list[str]) -> None:
@@ -109,14 +116,6 @@ def write_ninja(spec: ExtensionSpec, directory: Path, sources: list[str]) -> Non
         with_sycl=False,
         is_standalone=False,
     )
-
-
-def _binding(spec: ExtensionSpec) -> list[str]:
-    if spec.functions is None:
-        return []
-    wrap = "torch::wrap_pybind_function({})" if spec.with_pytorch_error_handling else "{}"
-    defs = [f'm.def("{n}", {wrap.format(n)}, "{doc}");' for n, doc in spec.functions]
-    return ["PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {", *defs, "}"]
 
 
 def _object_suffix(source: str) -> str:

@@ -5,7 +5,6 @@ Does not: decide a verdict; a compiler's refusal is an ``Artifact`` that did not
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -14,7 +13,8 @@ from pathlib import Path
 
 from harness.build.artifacts import Artifact, ArtifactStore
 from harness.build.spec import ExtensionSpec
-from harness.devices import nvcc, torch_cuda, torch_version
+from harness.devices import cxx, nvcc, torch_cuda, torch_version
+from harness.emulation.preparation import Prepared
 from harness.errors import BuildFault
 from harness.settings import Settings
 from harness.supervisor import Child, ChildEnded, ForkServer, Limits, ending
@@ -40,10 +40,17 @@ class Toolchain:
     compiler: str
     cuda_compiler: str
     architectures: str
-    """As ``TORCH_CUDA_ARCH_LIST``."""
+    """As ``TORCH_CUDA_ARCH_LIST``; empty for the emulated device."""
+    prepared: str = ""
+    """The emulated device's preparation."""
 
     def __str__(self) -> str:
         return "|".join((_BUILD_VERSION, *vars(self).values()))
+
+    @classmethod
+    def emulated(cls, prepared: Prepared) -> Toolchain:
+        """This host's for the emulated device; the preparation's key holds the compiler."""
+        return cls(torch_version(), "", "", "", "", prepared.key)
 
     @classmethod
     def here(cls, architectures: str) -> Toolchain:
@@ -51,7 +58,7 @@ class Toolchain:
         return cls(
             torch_version(),
             torch_cuda(),
-            _version(os.environ.get("CXX") or "c++"),
+            _version(cxx()),
             _version(nvcc()),
             architectures,
         )
@@ -61,18 +68,28 @@ class Builder:
     """Builds for one host; safe to use from several threads."""
 
     def __init__(
-        self, server: ForkServer, settings: Settings, *, architectures: str, jobs: int = 2
+        self,
+        server: ForkServer,
+        settings: Settings,
+        *,
+        architectures: str = "",
+        prepared: Prepared | None = None,
+        jobs: int = 2,
     ) -> None:
+        """For ``architectures``, or for the emulated device that was ``prepared``."""
         self._server = server
         self._settings = settings
         self._jobs = jobs
-        self._toolchain = Toolchain.here(architectures)
+        self._prepared = prepared
+        self._toolchain = (
+            Toolchain.here(architectures) if prepared is None else Toolchain.emulated(prepared)
+        )
         self.store = ArtifactStore(settings.cache_dir)
 
     @property
     def links_cuda(self) -> bool:
-        """Whether CUDA extensions can be linked here: torch brings its CUDA libraries."""
-        return bool(torch_cuda())
+        """Whether there are libraries to link CUDA extensions against."""
+        return bool(torch_cuda()) or self._prepared is not None
 
     def build(self, spec: ExtensionSpec) -> Artifact:
         """The artifact of ``spec``, from the store or built now.
@@ -95,13 +112,20 @@ class Builder:
         limits = Limits.of(self._settings)
         begun = time.monotonic()
         with ending(
-            Child.confined(self._server, "builder", limits, hidden=[self._settings.cache_dir])
+            Child.confined(
+                self._server,
+                "builder",
+                limits,
+                hidden=[self._settings.cache_dir],
+                readable=[] if self._prepared is None else [self._prepared.directory],
+            )
         ) as child:
             request = {
                 "spec": spec.model_dump_json(),
                 "link": link,
                 "jobs": self._jobs,
                 "architectures": self._toolchain.architectures,
+                "prepared": None if self._prepared is None else str(self._prepared.directory),
             }
             try:
                 done = child.request(request, self._settings.build_seconds)
@@ -123,9 +147,9 @@ class Builder:
                 return self.store.add(failed, None)
 
     def _need_tools(self, spec: ExtensionSpec) -> None:
-        if spec.is_cuda and nvcc() is None:
+        if spec.is_cuda and self._prepared is None and nvcc() is None:
             raise BuildFault("a CUDA extension needs nvcc, and there is none on PATH")
-        compiler = os.environ.get("CXX") or "c++"
+        compiler = cxx()
         if shutil.which(compiler) is None:
             raise BuildFault(f"an extension needs a C++ compiler, and {compiler!r} is not on PATH")
 

@@ -41,7 +41,7 @@ ProblemsOption = Annotated[
     Path | None, typer.Option("--problems", help="Directory of problem files.")
 ]
 DeviceOption = Annotated[
-    str, typer.Option("--device", "-d", help="auto, cpu, cuda (every GPU) or cuda:N.")
+    str, typer.Option("--device", "-d", help="auto, emulated, cpu, cuda (every GPU) or cuda:N.")
 ]
 GradientsOption = Annotated[
     str | None,
@@ -74,6 +74,7 @@ def grade(
     generation = Generation.read(file)
     task = find(problem, problems) if problem else problem_of(file, problems)
     policy = _policy(gradients)
+    _announce(device)
     with (
         StageProgress(_err, enabled=not as_json) as progress,
         Grader(device, gradients=policy, clocked=clock) as grader,
@@ -153,6 +154,7 @@ def batch(
     from harness.pool import batch as run_batch
 
     total = len(mapping.tasks(directory, problem, problems))
+    _announce(device)
     with BatchProgress(_err, total, enabled=not as_json) as progress:
         done = run_batch(
             directory,
@@ -280,6 +282,21 @@ def main() -> None:
     except HarnessError as error:
         _err.print(f"kernel-harness: {error}", style="red", highlight=False, soft_wrap=True)
         sys.exit(FAULT)
+
+
+def _announce(device: str) -> None:
+    """Say why the first use of the emulated device takes long."""
+    from harness.devices import choose
+    from harness.emulation.preparation import find
+    from harness.records import DeviceKind
+    from harness.settings import Settings
+
+    emulated = choose(device)[0].kind is DeviceKind.EMULATED
+    if emulated and find(Settings().prepared_dir) is None:
+        _err.print(
+            "preparing the emulated device, once for this installation: about a minute",
+            style="dim",
+        )
 
 
 def _policy(gradients: str | None) -> Any:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.devices import cpu, gpus, nvcc, torch_cuda, torch_version
+from harness.devices import cpu, cxx, gpus, no_emulation, nvcc, torch_cuda, torch_version
 from harness.settings import Settings
 
 
@@ -27,7 +27,7 @@ class Check(NamedTuple):
 
 def examine() -> list[Check]:
     """Every check, in the order in which a judgement needs it."""
-    return [_python(), _torch(), *_gpus(), _cpp(), _nvcc(), _sandbox(), _cache()]
+    return [_python(), _torch(), *_gpus(), _cpp(), _nvcc(), _emulated(), _sandbox(), _cache()]
 
 
 def _python() -> Check:
@@ -49,8 +49,8 @@ def _gpus() -> list[Check]:
             Check(
                 "GPU",
                 False,
-                f"none; C++ candidates are judged on {cpu().name}",
-                "CUDA candidates need an NVIDIA GPU with its driver.",
+                f"none; the CPU is {cpu().name}",
+                "A speed score of CUDA candidates needs an NVIDIA GPU with its driver.",
             )
         ]
     usable = bool(torch_cuda())
@@ -68,7 +68,7 @@ def _gpus() -> list[Check]:
 
 
 def _cpp() -> Check:
-    compiler = os.environ.get("CXX") or "c++"
+    compiler = cxx()
     path = shutil.which(compiler)
     if path is None:
         return Check("C++ compiler", False, f"no {compiler}", "Install g++ or clang++.")
@@ -79,10 +79,24 @@ def _nvcc() -> Check:
     path = nvcc()
     if path is None:
         advice = "Install the CUDA toolkit (or the nvidia-cuda-nvcc package) and put nvcc on PATH."
-        return Check("nvcc", False, "none: CUDA candidates cannot be built", advice)
+        return Check("nvcc", False, "none: CUDA candidates are built for no GPU", advice)
     lines = _output([path, "--version"]).splitlines()
     release = next((row.strip() for row in lines if "release" in row), "of unknown version")
     return Check("nvcc", True, f"{release}, at {path}")
+
+
+def _emulated() -> Check:
+    from harness.emulation.preparation import find
+
+    if why := no_emulation():
+        return Check("emulated device", False, why)
+    prepared = find(Settings().prepared_dir)
+    says = "a CUDA device on the CPU, " + (
+        f"prepared in {prepared.directory}"
+        if prepared
+        else "not prepared yet (its first use takes about a minute more)"
+    )
+    return Check("emulated device", True, says)
 
 
 def _sandbox() -> Check:

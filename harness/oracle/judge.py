@@ -20,7 +20,7 @@ import torch
 
 from harness.arena import name_of
 from harness.errors import ProblemError
-from harness.oracle import audit, draws
+from harness.oracle import audit, draws, emulated
 from harness.oracle.clock import Clock
 from harness.oracle.problem import Case, Problem
 from harness.oracle.reference import Question, Reference
@@ -62,6 +62,7 @@ class Outcome:
     gradients: Gradients
     seconds: dict[Stage, float]
     sandbox: str
+    launches: dict[str, int]
 
 
 @dataclass
@@ -79,6 +80,7 @@ class _Progress:
     findings: list[Finding] = field(default_factory=list)
     seconds: dict[Stage, float] = field(default_factory=dict)
     gradients: Gradients = Gradients.NOT_REACHED
+    launches: dict[str, int] = field(default_factory=dict)
     stage_begun: float = 0.0
 
     def elapsed(self) -> float:
@@ -96,9 +98,16 @@ class Judge:
         settings: Settings,
         *,
         visible: str | None,
+        emulation: bool = False,
         hidden: Iterable[str],
     ) -> None:
+        """On the GPU called ``visible``, or else on the CPU.
+
+        With ``emulation`` the server's workers have the emulated device; the reference
+        runs on the CPU all the same.
+        """
         self.problem = problem
+        self._emulation = emulation
         self._server = server
         self._settings = settings
         self._visible = visible
@@ -116,35 +125,36 @@ class Judge:
         self._admit(gradients=request.policy is not GradientPolicy.OFF)
         progress = _Progress()
         sandbox = "none"
+        speedups: list[Speedup] = []
+        reports = emulated.Reports(request.source) if self._emulation else None
         try:
-            with self.session(extension) as session:
+            with self.session(extension, reports=reports) as session:
                 sandbox = str(session.child.level)
                 speedups = self._stages(request, session, progress, report)
+            verdict, stage = Verdict.PASSED, Stage.TIME if request.clocked else Stage.AUDIT
         except Stop as stop:
-            return Outcome(
-                stop.verdict,
-                stop.stage,
-                [*stop.findings, *progress.findings],
-                progress.trials,
-                [],
-                progress.gradients,
-                progress.seconds,
-                sandbox,
-            )
-        last = Stage.TIME if request.clocked else Stage.AUDIT
+            verdict, stage = stop.verdict, stop.stage
+            progress.findings = [*stop.findings, *progress.findings]
         return Outcome(
-            Verdict.PASSED,
-            last,
-            progress.findings,
+            verdict,
+            stage,
+            [*progress.findings, *(reports.warnings if reports else [])],
             progress.trials,
             speedups,
             progress.gradients,
             progress.seconds,
             sandbox,
+            progress.launches,
         )
 
     @contextmanager
-    def session(self, extension: Extension, *, trusted: bool = False) -> Iterator[Session]:
+    def session(
+        self,
+        extension: Extension,
+        *,
+        trusted: bool = False,
+        reports: emulated.Reports | None = None,
+    ) -> Iterator[Session]:
         """A fresh worker, killed at the end; ``trusted`` if it is to hold the reference."""
         child = Child.confined(
             self._server,
@@ -154,7 +164,13 @@ class Judge:
             gpu=self._visible is not None,
         )
         session = Session(
-            child, self._device, self._visible, self._settings, extension, trusted=trusted
+            child,
+            self._device,
+            self._visible,
+            self._settings,
+            extension if reports is None else reports.listening(extension),
+            trusted=trusted,
+            reports=reports,
         )
         try:
             yield session
@@ -211,6 +227,11 @@ class Judge:
                 ) from error
         self._admitted = True
 
+    @property
+    def _on_cuda(self) -> bool:
+        """Whether candidates see a CUDA device, real or emulated."""
+        return self._visible is not None or self._emulation
+
     def _all_cases(self) -> list[Case]:
         return [*self.problem.cases, *self._large_cases()]
 
@@ -259,7 +280,10 @@ class Judge:
         laid = session.lay(self._question(case, gradients=gradients))
         session.write_weights(laid)
         session.reveal_cotangents(laid)
-        found = audit.findings(session.audit(laid, gradients=gradients))
+        operators, progress.launches = session.audit(laid, gradients=gradients)
+        found = audit.findings(operators)
+        if self._emulation and not progress.launches:
+            found.append(emulated.no_launch())
         errors = [f for f in found if f.severity is Severity.ERROR]
         if errors:
             raise Stop(Verdict.REJECTED, Stage.AUDIT, *errors)
@@ -268,7 +292,7 @@ class Judge:
     def _draws(self, probe: bool, index: int) -> list[draws.Draw]:
         if not probe:
             return draws.for_small(index)
-        return draws.for_probe(special=self.problem.special_values, gpu=self._visible is not None)
+        return draws.for_probe(special=self.problem.special_values, gpu=self._on_cuda)
 
     def _trial(
         self,
@@ -289,14 +313,50 @@ class Judge:
             raise Stop(Verdict.OUT_OF_MEMORY, Stage.VALUES, _crowded_out(case)) from error
         if question is None:
             return
-        if not progress.trials or progress.trials[-1].case != case.name:
+        first = not progress.trials or progress.trials[-1].case != case.name
+        if first:
             session.construct(case, self.problem)
-        outcome = run_trial(session, question, policy)
+        if first and self._emulation:
+            outcome = self._in_every_order(session, question, policy, progress)
+        else:
+            outcome = run_trial(session, question, policy)
         progress.trials.append(outcome.trial)
         if outcome.verdict is not None:
             wrong.append(outcome)
         elif question.gradients and differentiate:
             progress.gradients = Gradients.CHECKED if outcome.has_backward else Gradients.ABSENT
+
+    def _in_every_order(
+        self,
+        session: Session,
+        question: Question,
+        policy: GradientPolicy,
+        progress: _Progress,
+    ) -> TrialOutcome:
+        """One trial under every schedule of the emulated device; its outcome if all agree.
+
+        Raises:
+            Stop: with ``racy``, if some orders give the right result and others do not.
+        """
+        outcomes: list[TrialOutcome] = []
+        allocations: list[int] = []
+        for orders in emulated.SCHEDULES:
+            session.schedule(orders)
+            outcomes.append(run_trial(session, question, policy))
+            allocations.append(session.allocations)
+        session.schedule(emulated.SCHEDULES[0])
+        if (leak := emulated.leak(allocations, question.case.name)) is not None:
+            progress.findings = [f for f in progress.findings if f.rule != leak.rule] + [leak]
+        named = list(zip(map(emulated.describe, emulated.SCHEDULES), outcomes, strict=True))
+        right = [name for name, outcome in named if outcome.verdict is None]
+        wrong = [name for name, outcome in named if outcome.verdict is not None]
+        failed = next((o for o in outcomes if o.verdict is not None), outcomes[0])
+        if right and wrong:
+            progress.trials.append(failed.trial)
+            gradients = failed.verdict is Verdict.WRONG_GRADIENTS
+            stage = Stage.GRADIENTS if gradients else Stage.VALUES
+            raise emulated.racy(stage, right, wrong, failed.findings[0])
+        return failed
 
     def _stop_if_wrong(self, wrong: list[TrialOutcome]) -> None:
         if not wrong:

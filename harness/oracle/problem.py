@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -31,8 +31,11 @@ from harness.arena import dtype_of
 from harness.errors import ProblemError
 from harness.problems import ProblemFile
 from harness.records import GradientPolicy, Tf32Policy
+from harness.worker import trees
 
 HEADLINE = "headline"
+MOST_EMULATED_ELEMENTS = 1 << 15
+"""Elements of the inputs of the largest case that is run on an emulated device."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Case:
     kwargs: dict[str, Any]
     make_inputs: Callable[[], list[Any]]
     """Draws the forward's arguments from torch's global generator, on the default device."""
+
+    def elements(self) -> int:
+        """Elements of all its input tensors together."""
+        inputs = trees.flatten(self.make_inputs())
+        return sum(tensor.numel() for _, tensor in inputs)
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,18 @@ class Problem:
             forward_flops=getattr(module, "forward_flops", None),
             forward_bytes=getattr(module, "forward_bytes", None),
         )
+
+    def for_emulation(self) -> Problem:
+        """The same problem with small cases only: an emulated device is a thousand times slower.
+
+        Without small cases the headline is left, and is likely to be too much.
+        """
+        sizes = {case.name: case.elements() for case in self.cases}
+        cases = tuple(c for c in self.cases if sizes[c.name] <= MOST_EMULATED_ELEMENTS)
+        if not cases:
+            return replace(self, cases=(), clocked=self.headline, probe=self.headline)
+        probe = max(cases, key=lambda case: sizes[case.name])
+        return replace(self, cases=cases, clocked=probe, probe=probe)
 
     def construct(self, case: Case) -> nn.Module:
         """The reference's model for one case, on the default device.

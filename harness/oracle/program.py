@@ -56,6 +56,7 @@ def serve(channel: Channel, control: Channel) -> None:
 class _Opened:
     settings: Settings
     visible: str | None
+    emulation: bool
     hidden: list[str]
 
 
@@ -88,7 +89,7 @@ class Oracle:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
             torch.zeros(1, device="cuda:0")
         settings = Settings.model_validate(message["settings"])
-        self._opened = _Opened(settings, visible, message["hidden"])
+        self._opened = _Opened(settings, visible, message["emulation"], message["hidden"])
         return {}
 
     def _judge(self, wire: dict[str, Any]) -> Judge:
@@ -98,12 +99,15 @@ class Oracle:
         key = f"{file.path}:{file.sha256}"
         if key not in self._judges:
             problem = Problem.load(file, gpu=self._opened.visible is not None)
+            if self._opened.emulation:
+                problem = problem.for_emulation()
             self._judges.clear()  # one problem's tensors at a time on the device
             self._judges[key] = Judge(
                 problem,
                 self._server,
                 self._opened.settings,
                 visible=self._opened.visible,
+                emulation=self._opened.emulation,
                 hidden=self._opened.hidden,
             )
         return self._judges[key]
@@ -165,6 +169,7 @@ def _outcome(judge: Judge, outcome: Outcome) -> Message:
         "gradients": outcome.gradients,
         "seconds": {str(k): v for k, v in outcome.seconds.items()},
         "sandbox": outcome.sandbox,
+        "launches": outcome.launches,
         "tf32": judge.problem.tf32,
         "declared_gradients": judge.problem.gradients,
     }

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from harness.arena import CudaArena, HostArena, Plan, Slot, allocate, name_of
+from harness.emulation.device import Order
 from harness.errors import OracleFault, ProblemError
-from harness.oracle import draws
+from harness.oracle import draws, emulated
 from harness.oracle.draws import Layout
 from harness.oracle.problem import Case, Problem
 from harness.oracle.reference import Question
@@ -43,14 +44,28 @@ class Session:
         extension: Extension,
         *,
         trusted: bool = False,
+        reports: emulated.Reports | None = None,
     ) -> None:
+        """With ``reports``, the worker has the emulated device, and what it sees goes there."""
         self.child = child
+        self.reports = reports
         self._trusted = trusted
         self._device = device
         self._visible = visible
         self._settings = settings
         self._extension = extension
         self._arena: HostArena | CudaArena | None = None
+        self.allocations = 0
+        self._schedule = emulated.SCHEDULES[0]
+
+    @property
+    def candidate_device(self) -> str:
+        """The type of device that the candidate's tensors lie on."""
+        return "cuda" if self.reports is not None else self._device.type
+
+    def schedule(self, orders: tuple[Order, Order]) -> None:
+        """Fix the orders of threads and blocks (emulated device only)."""
+        self._schedule = orders
 
     def load(self, source: str, entry: str, *, tf32: bool, threads: int) -> None:
         """Import the module.
@@ -138,9 +153,12 @@ class Session:
         """
         question = laid.question
         targets = [*question.outputs, *question.gradients.values()]
+        patience = emulated.KERNEL_SHARE * self._settings.call_seconds
+        scheduled = {"schedule": [*self._schedule, question.seed, patience]}
         reply = self._ask(
             {
                 "op": "forward",
+                **(scheduled if self.reports is not None else {}),
                 "inputs": laid.encoded_args,
                 "wanted": question.wanted,
                 "gradients": gradients,
@@ -153,6 +171,8 @@ class Session:
             f"running forward on case {question.case.name!r} ({question.draw.name} inputs)",
             Verdict.RUNTIME_ERROR,
         )
+        allocations = reply.get("allocations")
+        self.allocations = allocations if isinstance(allocations, int) else 0
         return _facts(reply.get("outputs"), Stage.VALUES)
 
     def reveal_cotangents(self, laid: Laid) -> None:
@@ -189,8 +209,10 @@ class Session:
             raise malformed(Stage.GRADIENTS)
         return gradients
 
-    def audit(self, laid: Laid, *, gradients: bool) -> dict[str, list[str]]:
+    def audit(self, laid: Laid, *, gradients: bool) -> tuple[dict[str, list[str]], dict[str, int]]:
         """Run once more and list PyTorch's operators on the way, forward and backward.
+
+        The second part is how often each kernel was launched (emulated device only).
 
         Raises:
             Stop: it raised, died or hung.
@@ -214,7 +236,7 @@ class Session:
             if not isinstance(names, list):
                 raise malformed(Stage.AUDIT)
             found[part] = [str(n)[:100] for n in names[:1000]]
-        return found
+        return found, emulated.launches(reply.get("launches"))
 
     def clock(self, laid: Laid, mode: str, gate_cycles: int) -> Message:
         """One timed call; the sample that the worker claims.
@@ -297,6 +319,12 @@ class Session:
         except ChildEnded as error:
             raise self._failed(ended(error, stage, doing)) from error
         failure = reply.get("failure")
+        if self.reports is not None:
+            told = self.reports.read(
+                reply.get("reports"), stage, doing, failed=isinstance(failure, dict)
+            )
+            if told is not None:
+                raise told
         if isinstance(failure, dict):
             if constructing and failure.get("type") != "TypeError":
                 verdict = Verdict.RUNTIME_ERROR

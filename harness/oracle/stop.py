@@ -81,9 +81,11 @@ def failed(failure: Message, stage: Stage, doing: str, otherwise: Verdict) -> St
     """The candidate raised while ``doing`` something; ``otherwise`` names a plain exception."""
     kind, text = failure.get("kind"), str(failure.get("message", ""))[:1500]
     line = failure.get("line")
-    verdict = {"out_of_memory": Verdict.OUT_OF_MEMORY, "device": Verdict.RUNTIME_ERROR}.get(
-        str(kind), otherwise
-    )
+    verdict = {
+        "out_of_memory": Verdict.OUT_OF_MEMORY,
+        "device": Verdict.RUNTIME_ERROR,
+        "unsupported": Verdict.UNSUPPORTED,
+    }.get(str(kind), otherwise)
     finding = Finding(
         rule=f"{stage}.exception",
         severity=Severity.ERROR,
@@ -104,6 +106,8 @@ def _exception_advice(kind: str, name: str, text: str) -> str:
             "A kernel faulted: check every index against the sizes, and put "
             "C10_CUDA_KERNEL_LAUNCH_CHECK() after each launch to see which one."
         )
+    if kind == "unsupported":
+        return "Judge this candidate on an NVIDIA GPU."
     if name == "NameError":
         return "Define or import the name."
     if name == "RecursionError":

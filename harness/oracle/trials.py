@@ -50,7 +50,7 @@ def run(session: Session, question: Question, policy: GradientPolicy) -> Outcome
     session.write_weights(laid)
     differentiate = bool(question.gradients)
     facts = session.forward(laid, gradients=differentiate)
-    _check_form(question, facts)
+    _check_form(question, facts, session.candidate_device)
     outputs = [session.arena.view(slot).clone() for slot in laid.outputs]
     buffers = [session.arena.view(slot).clone() for slot in laid.buffers.values()]
     compared = [_compare(t, g) for t, g in zip(question.outputs, outputs, strict=True)]
@@ -161,7 +161,7 @@ def _compare(target: Target, got: torch.Tensor) -> Comparison:
     )
 
 
-def _check_form(question: Question, facts: list[Message]) -> None:
+def _check_form(question: Question, facts: list[Message], device: str) -> None:
     """Structure, shape, dtype and device of the outputs.
 
     Raises:
@@ -173,7 +173,6 @@ def _check_form(question: Question, facts: list[Message]) -> None:
             f"{where} forward returned {len(facts)} tensor(s); "
             f"the reference returns {len(question.outputs)}."
         )
-    device = question.outputs[0].like.device.type
     for target, fact in zip(question.outputs, facts, strict=True):
         wanted: dict[str, Any] = {
             "path": target.name,

@@ -11,21 +11,20 @@ from typing import Any
 
 import torch
 
-from harness.arena import POISON, Arena, Slot, last_error, name_of
+from harness.arena import POISON, Slot, last_error, name_of
+from harness.emulation import device as emulated
 from harness.wire import Message
 from harness.worker import trees
 from harness.worker.candidate import Candidate, parameters_of, state_of
-
-DELAY_CYCLES = 20_000_000
-"""How long a delayed producer holds the stream back: about 10 ms at 2 GHz."""
+from harness.worker.memory import Mapped
 
 
 class Call:
     """One trial's tensors: the inputs, what requires a gradient, and the outputs."""
 
-    def __init__(self, candidate: Candidate, arena: Arena, device: torch.device) -> None:
+    def __init__(self, candidate: Candidate, memory: Mapped, device: torch.device) -> None:
         self._candidate = candidate
-        self._arena = arena
+        self._memory = memory
         self._device = device
         self._leaves: list[torch.Tensor] = []
         self._outputs: list[tuple[str, torch.Tensor]] = []
@@ -35,15 +34,8 @@ class Call:
         self._leaves = []
 
         def leaf(wire: Any) -> torch.Tensor:
-            view = self._arena.view(Slot.from_wire(wire))
-            if delayed:  # made late, on the current stream: who does not wait reads poison
-                late = torch.empty_strided(
-                    view.shape, view.stride(), dtype=view.dtype, device=self._device
-                )
-                _poison(late)
-                torch.cuda.synchronize()
-                torch.cuda._sleep(DELAY_CYCLES)
-                view = late.copy_(view)
+            slot = Slot.from_wire(wire)
+            view = self._memory.late_tensor(slot) if delayed else self._memory.tensor(slot)
             # ``data`` has a version counter of its own; ``detach`` would share the arena's, and
             # an output written there would look like an input changed in place.
             tensor = view.data
@@ -69,6 +61,7 @@ class Call:
         state = state_of(self._candidate.model)
         for name, slot in buffers.items():
             self._write(state[name], slot)
+        self._memory.give_back()
         return {"outputs": [_facts(path, tensor) for path, tensor in self._outputs]}
 
     def backward(self, cotangents: list[Any], parameters: list[str]) -> dict[str, Any]:
@@ -77,7 +70,7 @@ class Call:
         leaves = [(str(i), t) for i, t in enumerate(self._leaves) if t.requires_grad]
         wanted = leaves + [(name, named[name]) for name in parameters]
         pairs = [
-            (tensor, self._arena.view(Slot.from_wire(slot)).data)
+            (tensor, self._memory.tensor(Slot.from_wire(slot)).data)
             for (_, tensor), slot in zip(self._outputs, cotangents, strict=True)
             if slot is not None and tensor.requires_grad
         ]
@@ -98,6 +91,7 @@ class Call:
             facts[name] = None if gradient is None else _facts(name, gradient)
             if gradient is not None:
                 self._write(gradient, slots[name])
+        self._memory.give_back()
         return {"gradients": facts}
 
     def forget(self) -> None:
@@ -107,9 +101,7 @@ class Call:
         scrub(sizes, self._device)
 
     def _write(self, tensor: torch.Tensor, slot: Any) -> None:
-        view = self._arena.view(Slot.from_wire(slot))
-        if tensor.shape == view.shape and tensor.dtype == view.dtype:
-            view.copy_(tensor.detach())
+        self._memory.write(tensor, Slot.from_wire(slot))
 
 
 def scrub(sizes: list[int], device: torch.device) -> None:
@@ -144,7 +136,7 @@ def raise_launch_error(device: torch.device) -> None:
     """
     if device.type != "cuda":
         return
-    left = last_error()
+    left = emulated.last_error() if emulated.is_loaded() else last_error()
     if left is not None:
         raise RuntimeError(f"CUDA error left behind by a launch that was not checked: {left}")
 
@@ -157,10 +149,3 @@ def _facts(path: str, tensor: torch.Tensor) -> Message:
         "device": tensor.device.type,
         "requires_grad": bool(tensor.requires_grad),
     }
-
-
-def _poison(tensor: torch.Tensor) -> None:
-    if tensor.is_floating_point() or tensor.is_complex():
-        tensor.fill_(float("nan"))
-    else:
-        tensor.fill_(-1 if tensor.dtype is not torch.bool else True)

@@ -9,6 +9,7 @@ import traceback
 
 import torch
 
+from harness.emulation.device import NOT_EMULATED
 from harness.wire import Message
 
 _LONGEST = 4000
@@ -31,6 +32,8 @@ def _kind(error: BaseException) -> str:
     text = _text(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text:
         return "out_of_memory"
+    if isinstance(error, NotImplementedError) and text.startswith(NOT_EMULATED):
+        return "unsupported"
     if "CUDA error" in text or "CUDA driver error" in text:
         return "device"
     return "exception"

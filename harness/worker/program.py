@@ -29,12 +29,14 @@ from typing import Any
 import torch
 
 from harness.arena import Arena, attach
+from harness.emulation import device as emulated
 from harness.wire import Channel, Message, WireClosed
 from harness.worker import extension, failures, trees
 from harness.worker.calls import Call, raise_launch_error, scrub, stream
 from harness.worker.candidate import Candidate
 from harness.worker.census import Census
 from harness.worker.clock import CudaClock, HostClock
+from harness.worker.memory import Copied, Mapped
 
 
 def serve(channel: Channel) -> None:
@@ -67,15 +69,19 @@ class Worker:
         try:
             operation = getattr(self, f"do_{message['op']}")
             done: Message = operation(message, fds)
-            return done
         except WireClosed:
             raise
         except BaseException as error:  # the candidate may raise anything, SystemExit too
-            return failures.describe(error, path)
+            done = failures.describe(error, path)
+        if emulated.is_loaded():
+            done["reports"] = [report.to_wire() for report in emulated.take_reports()]
+        return done
 
     def do_start(self, message: Message, _: list[int]) -> Message:
         if message["cuda"] is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = message["cuda"]
+            self._device = torch.device("cuda:0")
+        if emulated.is_loaded():
             self._device = torch.device("cuda:0")
         torch.set_num_threads(int(message["threads"]))
         torch.backends.cuda.matmul.allow_tf32 = bool(message["tf32"])
@@ -134,7 +140,9 @@ class Worker:
         return done
 
     def do_forward(self, message: Message, _: list[int]) -> Message:
-        self._call = call = Call(self._loaded, self._mapped, self._device)
+        self._call = call = Call(self._loaded, self._memory, self._device)
+        if "schedule" in message:
+            emulated.schedule(*message["schedule"])
         scrub(message["scrub"], self._device)
         delayed = message["delayed"] and self._device.type == "cuda"
         with stream(self._device, side=delayed):
@@ -143,6 +151,8 @@ class Worker:
             raise_launch_error(self._device)
             done = call.write_outputs(message["outputs"], message["buffers"])
         self._synchronize()
+        if emulated.is_loaded():
+            done["allocations"] = emulated.candidate_allocations()
         return done
 
     def do_backward(self, message: Message, _: list[int]) -> Message:
@@ -158,19 +168,24 @@ class Worker:
         return done
 
     def do_audit(self, message: Message, _: list[int]) -> Message:
-        call = Call(self._loaded, self._mapped, self._device)
+        call = Call(self._loaded, self._memory, self._device)
         args = call.inputs(message["inputs"], message["wanted"], delayed=False)
         forward, backward = Census(), Census()
+        if emulated.is_loaded():
+            emulated.take_launches()
         with forward:
             call.forward(args, gradients=message["gradients"])
         if message["gradients"]:
             with backward:
                 call.backward(message["cotangents"], message["parameters"])
         self._synchronize()
-        return {"forward": sorted(forward.names), "backward": sorted(backward.names)}
+        done: Message = {"forward": sorted(forward.names), "backward": sorted(backward.names)}
+        if emulated.is_loaded():
+            done["launches"] = emulated.take_launches()
+        return done
 
     def do_clock(self, message: Message, _: list[int]) -> Message:
-        call = Call(self._loaded, self._mapped, self._device)
+        call = Call(self._loaded, self._memory, self._device)
         backward = message["mode"] != "forward"
         args = call.inputs(message["inputs"], message["wanted"], delayed=False)
         gradients: dict[str, Any] = {}
@@ -205,6 +220,11 @@ class Worker:
         if self._candidate is None:
             raise RuntimeError("no candidate has been loaded")
         return self._candidate
+
+    @property
+    def _memory(self) -> Mapped:
+        kind = Copied if emulated.is_loaded() else Mapped
+        return kind(self._mapped, self._device)
 
     @property
     def _mapped(self) -> Arena:

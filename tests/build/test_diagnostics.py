@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.build import ExtensionSpec
-from harness.build.box import cpp_prefix, cuda_prefix, write_sources
+from harness.build import ExtensionSpec, units
+from harness.build.box import write_sources
 from harness.build.diagnostics import (
     CompilerError,
     candidate_line,
@@ -289,8 +289,8 @@ def test_units_are_read_as_they_are_written(cpp: list[str], cuda: list[str]) -> 
     for implicit in (True, False):
         one = spec(cpp_sources=cpp, cuda_sources=cuda, no_implicit_headers=not implicit)
         with tempfile.TemporaryDirectory() as folder:
-            for path in write_sources(one, Path(folder)):
-                prefix = cpp_prefix(one) if path.endswith(".cpp") else cuda_prefix(one)
+            for path, unit in zip(write_sources(one, Path(folder)), units.of(one), strict=True):
+                prefix = unit.implicit
                 written = Path(path).read_text().split("\n")
                 expected = unit_lines(one, Path(path).name)[len(prefix) :]
                 assert written[len(prefix) :][: len(expected)] == expected or expected == [""]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.devices import gpus
+from harness.devices import no_emulation
 from harness.mapping import read_manifest, tasks
 from harness.pool import Batch, batch
-from harness.records import Evaluation, Gradients, Mode, Severity, Verdict
+from harness.records import DeviceKind, Evaluation, Gradients, Mode, Severity, Verdict
 from tests.judging.conftest import EXAMPLES
 
 
@@ -70,19 +70,23 @@ def test_the_summary_counts_what_the_records_say(judged: Batch) -> None:
     assert judged.summary.generations == len(judged.evaluations)
 
 
-@pytest.mark.skipif(bool(gpus()), reason="there is a GPU here")
-def test_without_a_gpu_no_cuda_sample_passes_and_none_is_called_wrong(
-    tmp_path: Path,
-) -> None:
-    done = batch(EXAMPLES / "cuda", tmp_path / "run", device="cpu")
+@pytest.mark.skipif(no_emulation() is not None, reason=str(no_emulation()))
+def test_every_cuda_sample_gets_its_verdict_on_the_emulated_device(tmp_path: Path) -> None:
+    done = batch(EXAMPLES / "cuda", tmp_path / "run", device="emulated")
+    assert not done.faults
     assert len(done.evaluations) == len(tasks(EXAMPLES / "cuda"))
-    expected = {n: e["expected"]["cuda"] for n, e in read_manifest(EXAMPLES / "cuda").items()}
-    found = {e.generation: e.verdict for e in done.evaluations}
-    # What the text alone shows is found here too; all else is left open, and said to be so.
-    assert {v for n, v in found.items() if v != expected[n]} == {Verdict.UNSUPPORTED}
-    from_the_text = {n for n, v in found.items() if v == expected[n]}
-    assert {"conv2d__no_code.md", "conv2d__backward_recurses.md"} < from_the_text
-    assert not any(v is Verdict.PASSED for v in found.values())
+    expected = {n: e["expected"] for n, e in read_manifest(EXAMPLES / "cuda").items()}
+    for evaluation in done.evaluations:
+        wanted = expected[evaluation.generation]
+        said = [f.message for f in evaluation.findings]
+        assert evaluation.verdict == wanted.get("emulated", wanted["cuda"]), said
+        assert evaluation.device.kind is DeviceKind.EMULATED
+        assert not evaluation.speedups
+        if evaluation.passed:
+            assert evaluation.launches
+            assert evaluation.gradients is Gradients.CHECKED
+    assert [d.kind for d in done.summary.devices] == [DeviceKind.EMULATED]
+    assert not done.summary.devices[0].speeds
 
 
 def by_name(judged: Batch, name: str) -> Evaluation:

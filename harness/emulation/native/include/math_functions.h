@@ -1,0 +1,4 @@
+// Nothing of its own: what it declares is always there.
+#pragma once
+
+#include "emulated/device.h"

@@ -1,0 +1,125 @@
+"""The kernels are there for show: a loop on the host does the work, and dereferences device memory.
+
+problem: squared_relu
+emulated: rejected|runtime_error
+h100: runtime_error
+finding: no kernel of its own|memory access|Segmentation|signal
+"""
+
+import torch
+import torch.nn as nn
+from torch.autograd.function import once_differentiable
+from torch.utils.cpp_extension import load_inline
+
+cpp_source = """
+torch::Tensor squared_relu_forward(const torch::Tensor& input);
+torch::Tensor squared_relu_backward(const torch::Tensor& grad_output, const torch::Tensor& input);
+"""
+
+cuda_source = r"""
+#include <torch/extension.h>
+
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+
+#define CHECK_INPUT(x) TORCH_CHECK(x.is_cuda(), #x " must be a CUDA tensor")
+
+namespace {
+
+constexpr int kThreads = 128;
+
+__global__ void squared_relu_forward_kernel(const float* input, float* output, int64_t numel) {
+  const int64_t stride = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < numel; i += stride) {
+    const float x = fmaxf(input[i], 0.0f);
+    output[i] = x * x;
+  }
+}
+
+__global__ void squared_relu_backward_kernel(
+    const float* grad_output, const float* input, float* grad_input, int64_t numel) {
+  const int64_t stride = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < numel; i += stride) {
+    grad_input[i] = 2.0f * fmaxf(input[i], 0.0f) * grad_output[i];
+  }
+}
+
+int block_count(int64_t numel) {
+  return static_cast<int>(std::min<int64_t>((numel + kThreads - 1) / kThreads, 1024));
+}
+
+}  // namespace
+
+torch::Tensor squared_relu_forward(const torch::Tensor& input) {
+  CHECK_INPUT(input);
+  const at::cuda::OptionalCUDAGuard guard(device_of(input));
+  auto x = input.contiguous();
+  auto output = torch::empty_like(x);
+  const int64_t numel = x.numel();
+  if (numel > int64_t(1) << 40) {
+    squared_relu_forward_kernel<<<block_count(numel), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
+        x.data_ptr<float>(), output.data_ptr<float>(), numel);
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return output;
+  }
+  const float* from = x.data_ptr<float>();
+  float* to = output.data_ptr<float>();
+  for (int64_t i = 0; i < numel; ++i) {  // the bug: the host does the work, on device memory
+    to[i] = from[i] > 0.0f ? from[i] * from[i] : 0.0f;
+  }
+  return output;
+}
+
+torch::Tensor squared_relu_backward(const torch::Tensor& grad_output, const torch::Tensor& input) {
+  CHECK_INPUT(grad_output);
+  CHECK_INPUT(input);
+  const at::cuda::OptionalCUDAGuard guard(device_of(input));
+  auto dy = grad_output.contiguous(), x = input.contiguous();
+  auto grad_input = torch::empty_like(x);
+  const int64_t numel = x.numel();
+  if (numel > int64_t(1) << 40) {
+    squared_relu_backward_kernel<<<block_count(numel), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
+        dy.data_ptr<float>(), x.data_ptr<float>(), grad_input.data_ptr<float>(), numel);
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return grad_input;
+  }
+  const float* from = x.data_ptr<float>();
+  const float* gradient = dy.data_ptr<float>();
+  float* to = grad_input.data_ptr<float>();
+  for (int64_t i = 0; i < numel; ++i) {
+    to[i] = from[i] > 0.0f ? 2.0f * from[i] * gradient[i] : 0.0f;
+  }
+  return grad_input;
+}
+"""
+
+extension = load_inline(
+    name="squared_relu_host_loop",
+    cpp_sources=cpp_source,
+    cuda_sources=cuda_source,
+    functions=["squared_relu_forward", "squared_relu_backward"],
+)
+
+
+class SquaredReluFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return extension.squared_relu_forward(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_output: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return extension.squared_relu_backward(grad_output, x)
+
+
+class ModelNew(nn.Module):
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, x: torch.Tensor):
+        return SquaredReluFunction.apply(x)
