@@ -162,7 +162,12 @@ class Grader:
         screening = screen(
             self._text(prepared), signature_of(prepared.problem.source), native=native
         )
-        prepared.findings += screening.findings
+        waived = self._policy_of(prepared.problem) is GradientPolicy.OFF
+        prepared.findings += [
+            f
+            for f in screening.findings
+            if not (waived and f.rule == "R06" and f.severity is Severity.WARNING)
+        ]
         if not screening.syntax_ok:
             return Verdict.SYNTAX_ERROR
         # What a compiler is going to say is left for the compiler to say.
@@ -327,6 +332,11 @@ class Grader:
             raise RuntimeError("a Grader is used as a context manager")
         return self._workshop
 
+    def _policy_of(self, problem: ProblemFile) -> GradientPolicy:
+        """Whether gradients are judged: as asked for, else as the problem declares."""
+        declared = problem.policy("GRADIENTS", GradientPolicy, GradientPolicy.REQUIRED)
+        return self._gradients or declared
+
     @staticmethod
     def _text(prepared: Prepared) -> str:
         return prepared.candidate or ""
@@ -344,7 +354,6 @@ class Grader:
         sandbox: str = "nothing was run",
     ) -> Evaluation:
         problem, generation = prepared.problem, prepared.generation
-        declared = problem.policy("GRADIENTS", GradientPolicy, GradientPolicy.REQUIRED)
         rank = list(Severity)
         candidate = prepared.candidate
         return Evaluation(
@@ -362,7 +371,7 @@ class Grader:
             stage=stage,
             device=self.device,
             policy=Policy(
-                gradients=self._gradients or declared,
+                gradients=self._policy_of(problem),
                 tf32=problem.policy("TF32", Tf32Policy, Tf32Policy.FORBIDDEN),
                 sandbox=sandbox,
             ),

@@ -157,7 +157,7 @@ class Reports:
         if kind != "array_bounds":
             return kind
         unit = self._unit(str(report.get("file")))
-        line, column = _number(report.get("line")), _number(report.get("column"))
+        line, column = number(report.get("line")), number(report.get("column"))
         text = unit[line - 1] if 0 < line <= len(unit) else ""
         return "row_bounds" if _is_inner_subscript(text, column) else kind
 
@@ -177,8 +177,8 @@ class Reports:
         stage: Stage,
         doing: str,
     ) -> Finding:
-        line = self._line(str(report.get("file")), _number(report.get("line")))
-        other = self._line(str(report.get("file")), _number(report.get("other_line")))
+        line = self._line(str(report.get("file")), number(report.get("line")))
+        other = self._line(str(report.get("file")), number(report.get("other_line")))
         where = _where(report)
         second = f" (the other at line {other})" if other else ""
         message = f"{meaning.words}, while {doing}: {where}{report.get('text')}{second}."
@@ -261,7 +261,7 @@ def launches(value: object) -> dict[str, int]:
     if not isinstance(value, dict):
         return {}
     pairs: Iterable[tuple[Any, Any]] = list(value.items())[:200]
-    return {str(k)[:128]: _number(v) for k, v in pairs if _number(v) > 0}
+    return {str(k)[:128]: number(v) for k, v in pairs if number(v) > 0}
 
 
 def _where(report: Message) -> str:
@@ -276,16 +276,24 @@ def _where(report: Message) -> str:
 
 def _triple(value: object) -> str:
     parts = value if isinstance(value, list | tuple) else []
-    return f"({', '.join(str(_number(p)) for p in parts[:3])})"
+    return f"({', '.join(str(number(p)) for p in parts[:3])})"
 
 
-def _number(value: object) -> int:
+def number(value: object) -> int:
+    """A whole number that a worker claims; 0 where it is none."""
     return value if isinstance(value, int) else 0
 
 
 def _is_inner_subscript(text: str, column: int) -> bool:
-    """Whether the subscript at a column follows another one: ``tile[0][i]``, not ``tile[i]``."""
-    before = text[: max(column, 0)]
-    return bool(re.search(r"\]\s*\[?\s*$", before)) or bool(
-        re.match(r"\w+\s*\[[^\]]*\]\s*\[", text[max(column - 1, 0) :])
-    )
+    """Whether the subscript whose bracket closes at a column follows another: ``tile[0][i]``.
+
+    Where that cannot be told it is taken for one, which accuses nobody.
+    """
+    if text[column - 1 : column] != "]":
+        return True
+    depth = 0
+    for i in range(column - 1, -1, -1):
+        depth += {"]": 1, "[": -1}.get(text[i], 0)
+        if depth == 0:
+            return text[:i].rstrip().endswith("]")
+    return True

@@ -305,6 +305,8 @@ class Judge:
     ) -> None:
         if progress.elapsed() > self._settings.stage_seconds:
             raise out_of_time(Stage.VALUES, self._settings.stage_seconds)
+        if self._emulation and draw.late and not session.launched:
+            raise Stop(Verdict.REJECTED, Stage.AUDIT, emulated.no_launch())
         absent = progress.gradients is Gradients.ABSENT
         differentiate = policy is not GradientPolicy.OFF and not absent
         try:

@@ -34,7 +34,7 @@ from harness.records import GradientPolicy, Tf32Policy
 from harness.worker import trees
 
 HEADLINE = "headline"
-MOST_EMULATED_ELEMENTS = 1 << 15
+MOST_EMULATED_ELEMENTS = 100_000
 """Elements of the inputs of the largest case that is run on an emulated device."""
 
 

@@ -56,6 +56,9 @@ class Session:
         self._extension = extension
         self._arena: HostArena | CudaArena | None = None
         self.allocations = 0
+        """Blocks of ``cudaMalloc`` that the candidate holds (emulated device only)."""
+        self.launched = 0
+        """Kernels that its forwards have launched so far (emulated device only)."""
         self._schedule = emulated.SCHEDULES[0]
 
     @property
@@ -171,8 +174,8 @@ class Session:
             f"running forward on case {question.case.name!r} ({question.draw.name} inputs)",
             Verdict.RUNTIME_ERROR,
         )
-        allocations = reply.get("allocations")
-        self.allocations = allocations if isinstance(allocations, int) else 0
+        self.allocations = emulated.number(reply.get("allocations"))
+        self.launched += emulated.number(reply.get("launched"))
         return _facts(reply.get("outputs"), Stage.VALUES)
 
     def reveal_cotangents(self, laid: Laid) -> None:

@@ -153,6 +153,7 @@ class Worker:
         self._synchronize()
         if emulated.is_loaded():
             done["allocations"] = emulated.candidate_allocations()
+            done["launched"] = sum(emulated.take_launches().values())
         return done
 
     def do_backward(self, message: Message, _: list[int]) -> Message:

@@ -276,7 +276,7 @@ void check_shared_memory() {
         report("out_of_bounds",
                "wrote just " + std::string(before ? "past the end of" : "before") +
                    " the shared variable " + variable.name,
-               {});
+               {.afterwards = true});
         set_sticky_error(kIllegalAddress);
     }
 }
@@ -284,6 +284,7 @@ void check_shared_memory() {
 void finish() {
     block.preemptible = false;
     check_shared_memory();
+    check_surroundings();
     block.dynamic.unmap();
     block.free_fibers = block.fibers;
     block.kernel = nullptr;
@@ -337,11 +338,12 @@ void set_patience(double seconds) {
     block.patience = std::min(kMostPatience, seconds / 3);  // say so before the time is up
 }
 
-void tick() {
+void tick(const void* instruction) {
     if (!block.kernel || !block.preemptible) return;
     block.seconds_left -= kTickSeconds;
     if (block.seconds_left < 0) {
-        report("too_slow", "more work than the emulated device does in the time of one call", {});
+        report("too_slow", "more work than the emulated device does in the time of one call",
+               {.address = instruction});
         set_sticky_error(kTimeout);
         end_kernel();
     }
@@ -352,7 +354,8 @@ void tick() {
         return;
     }
     if (++block.ticks * kTickSeconds > block.patience) {
-        report("endless", "runs on and on, and nothing in its block makes progress", {});
+        report("endless", "runs on and on, and nothing in its block makes progress",
+               {.address = instruction});
         set_sticky_error(kTimeout);
         end_kernel();
     }

@@ -28,9 +28,9 @@ bool run_blocks(const Kernel& kernel, Order blocks);
 // Leaves the running kernel for good, from any thread of it or from a signal handler.
 [[noreturn]] void end_kernel();
 
-// From a timer's signal: sets the running thread aside if it has had its share, so that threads
+// From a timer's signal at an instruction: sets the running thread aside if it has had its share, so that threads
 // that it waits for in a loop can run; ends the kernel where that has helped nobody for long.
-void tick();
+void tick(const void* instruction);
 void set_patience(double seconds);  // how long kernels may run from now on, all together
 constexpr double kTickSeconds = 0.25;
 constexpr double kMostPatience = 5.0;  // seconds without progress that are an endless loop

@@ -38,14 +38,18 @@ std::string words(const void* address, const ucontext_t& context, const char** k
     return access(context) + text;
 }
 
+const void* instruction(const void* context) {
+    const auto& registers = static_cast<const ucontext_t*>(context)->uc_mcontext.gregs;
+    return reinterpret_cast<const void*>(registers[REG_RIP]);
+}
+
 void on_fault(int signal, siginfo_t* info, void* raw) {
     const auto& context = *static_cast<ucontext_t*>(raw);
     if (!in_kernel()) {  // the candidate's host code, or ours: die of it as usual
         ::signal(signal, SIG_DFL);
         return;
     }
-    const Where where{
-        .address = reinterpret_cast<const void*>(context.uc_mcontext.gregs[REG_RIP])};
+    const Where where{.address = instruction(raw)};
     int error = kIllegalAddress;
     if (signal == SIGFPE) {
         report("division_by_zero", "an integer division by zero", where);
@@ -66,7 +70,7 @@ void on_fault(int signal, siginfo_t* info, void* raw) {
     end_kernel();
 }
 
-void on_timer(int, siginfo_t*, void*) { tick(); }
+void on_timer(int, siginfo_t*, void* context) { tick(instruction(context)); }
 
 timer_t thread_timer() {
     thread_local timer_t timer = [] {

@@ -139,7 +139,7 @@ void check_surroundings() {
         report("out_of_bounds",
                "wrote just " + std::string(before ? "past the end of" : "before") +
                    " an allocation of " + std::to_string(memory.bytes) + " bytes",
-               {});
+               {.afterwards = true});
         set_sticky_error(kIllegalAddress);
     }
 }

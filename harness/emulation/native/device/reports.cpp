@@ -42,7 +42,7 @@ void report(const char* kind, const std::string& text, const Where& where) {
     made.other_line = where.other_line;
     made.times = 1;
     copy(made.kernel, running_kernel());
-    made.in_kernel = in_kernel();
+    made.in_kernel = in_kernel() && !where.afterwards;
     if (made.in_kernel) {
         const uint3 b = blockIdx, t = threadIdx;
         made.block[0] = b.x, made.block[1] = b.y, made.block[2] = b.z;

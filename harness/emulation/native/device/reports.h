@@ -28,6 +28,7 @@ struct Where {
     int line = 0;
     int column = 0;
     int other_line = 0;
+    bool afterwards = false;  // seen when the kernel had ended: there is no thread to name
 };
 
 // Adds a report about the running thread, or counts it where the same was said before.
