@@ -1,6 +1,6 @@
 """The emulated device against a GPU: right kernels, seeded bugs, solutions, a real answer.
 
-    python benchmarks/emulated.py OUT DEVICE [part …]   parts: right bugs solutions real_answer
+    python benchmarks/emulated.py OUT DEVICE [part …]    parts: right bugs blind solutions real_answer
 
 DEVICE is ``emulated`` or ``cuda``. Writes ``emulated_<part>_<device>.json`` into OUT
 (committed under ``benchmarks/results``), with the machine, the versions, the commit and the
@@ -33,7 +33,7 @@ SETS = ROOT / "tests" / "emulation"
 
 def gather(part: str, folder: Path) -> Path | None:
     """Put the candidates of a part into a folder; where their problems lie."""
-    if part in ("right", "bugs"):
+    if part in ("right", "bugs", "blind"):
         for path in sorted((SETS / part).glob("*.py")):
             shutil.copy(path, folder)
         return SETS / "problems"
@@ -133,7 +133,7 @@ def commit() -> str:
 def main(out: Path, device: str, parts: list[str]) -> None:
     """Judge the parts and write a file for each."""
     out.mkdir(parents=True, exist_ok=True)
-    for part in parts or ["solutions", "real_answer", "right", "bugs"]:
+    for part in parts or ["solutions", "real_answer", "right", "bugs", "blind"]:
         record = {
             "device": choose(device)[0].model_dump(mode="json"),
             "host_cores": os.cpu_count(),

@@ -1,8 +1,8 @@
 """What the headers of the two sets of candidates say: problem, verdicts, words of the finding.
 
-``right/`` holds candidates without a bug, ``bugs/`` candidates with one each, both named
-``<problem>__<feature or bug>.py`` after a file in ``problems/``. A candidate's module docstring
-says what it does and ends in these lines:
+``right/`` holds candidates without a bug, ``bugs/`` candidates with one each, ``blind/`` those
+whose bug the emulated device cannot see; all are named ``<problem>__<feature or bug>.py`` after
+a file in ``problems/``. A candidate's module docstring says what it does and ends in these lines:
 
     problem: row_sum
     emulated: racy|wrong_values     verdicts of which one is expected on the emulated device
@@ -25,6 +25,7 @@ FOLDER = Path(__file__).resolve().parent
 PROBLEMS = FOLDER / "problems"
 RIGHT = sorted((FOLDER / "right").glob("*.py"))
 BUGS = sorted((FOLDER / "bugs").glob("*.py"))
+BLIND = sorted((FOLDER / "blind").glob("*.py"))
 
 ANY = frozenset(Verdict)
 """Every verdict: chance decides."""

@@ -33,9 +33,9 @@ GRADIENTS = "off"
 
 CASES: dict[str, tuple[dict | list, list]] = {
     "one_feature": ({"features": 1}, [(7, 1)]),
-    "odd_features": ({"features": 33}, [(5, 33)]),
     "multiple_of_four": ({"features": 64}, [(9, 64)]),
-    "more_rows_than_a_grid_is_high": ({"features": 1}, [(65543, 1)]),
+    "odd_features": ({"features": 33}, [(5, 33)]),
     "small": ({"features": 40}, [(31, 40)]),
+    "more_rows_than_a_grid_is_high": ({"features": 1}, [(65543, 1)]),
 }
 CPU_HEADLINE = "small"

@@ -4,9 +4,8 @@ The emulated device runs a thread from barrier to barrier, so every increment is
 any order of threads: only a race detector could tell.
 
 problem: histogram
-emulated: passed|racy|wrong_values
+emulated: passed
 h100: wrong_values
-finding: depends on the order|is wrong
 """
 
 import torch

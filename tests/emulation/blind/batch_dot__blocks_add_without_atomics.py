@@ -4,9 +4,8 @@ The emulated device runs one block after another, so every addition is whole the
 blocks: only a race detector could tell.
 
 problem: batch_dot
-emulated: passed|racy|wrong_values
+emulated: passed
 h100: wrong_values
-finding: depends on the order|is wrong
 """
 
 import torch
