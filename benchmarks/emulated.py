@@ -1,6 +1,8 @@
 """The emulated device against a GPU: right kernels, seeded bugs, solutions, a real answer.
 
-    python benchmarks/emulated.py OUT DEVICE [part …]    parts: right bugs blind solutions real_answer
+    python benchmarks/emulated.py OUT DEVICE [part …]
+
+Parts: right bugs blind solutions real_answer (all by default).
 
 DEVICE is ``emulated`` or ``cuda``. Writes ``emulated_<part>_<device>.json`` into OUT
 (committed under ``benchmarks/results``), with the machine, the versions, the commit and the

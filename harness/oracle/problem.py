@@ -36,6 +36,8 @@ from harness.worker import trees
 HEADLINE = "headline"
 MOST_EMULATED_ELEMENTS = 100_000
 """Elements of the inputs of the largest case that is run on an emulated device."""
+MOST_PROBED_ELEMENTS = 25_000
+"""The same of the case that goes through every draw there."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,11 @@ class Problem:
         cases = tuple(c for c in self.cases if sizes[c.name] <= MOST_EMULATED_ELEMENTS)
         if not cases:
             return replace(self, cases=(), clocked=self.headline, probe=self.headline)
-        probe = max(cases, key=lambda case: sizes[case.name])
+        if self.probe not in cases or sizes[self.probe.name] > MOST_PROBED_ELEMENTS:
+            small = [c for c in cases if sizes[c.name] <= MOST_PROBED_ELEMENTS] or [*cases]
+            probe = max(small, key=lambda case: sizes[case.name])
+        else:
+            probe = self.probe
         return replace(self, cases=cases, clocked=probe, probe=probe)
 
     def construct(self, case: Case) -> nn.Module:

@@ -169,7 +169,6 @@ Tensor view_of(const Tensor& base, const Tensor& shape) {
 
 void check_device() {
     TORCH_CHECK(!emulated::is_broken(), "CUDA error: the device is unusable since a kernel failed");
-    emulated::reached(emulated::current_stream());
 }
 
 // Carries an operator out with the CPU's kernel and puts the results back on the device.
@@ -247,6 +246,9 @@ class Detour {
 
 void by_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     check_device();
+    if (op.schema().name() == "aten::_local_scalar_dense")  // the host waits for the value
+        emulated::reached(emulated::current_stream());
+    const emulated::OnStream here(emulated::current_stream());
     Detour detour(op, stack);
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
     detour.finish(op.schema().returns().size());
@@ -272,6 +274,8 @@ Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride,
 
 Tensor& copy_(Tensor& self, const Tensor& source, bool non_blocking) {
     check_device();
+    if (self.is_cpu() || source.is_cpu()) emulated::reached(emulated::current_stream());
+    const emulated::OnStream here(emulated::current_stream());
     on_cpu(self).copy_(on_cpu(source), non_blocking);
     return self;
 }

@@ -100,9 +100,9 @@ void run(const char* name, dim3 grid, dim3 block, size_t shared_bytes, void* str
         unsupported("a kernel launched from a kernel");
         return;
     }
-    reached(stream);
     std::lock_guard lock(mutex);
     if (is_broken()) return;
+    const OnStream here(stream);
     if (const Refusal refused = refusal(name, grid, block, shared_bytes); refused.error) {
         report("launch_refused", std::string(name) + ": " + refused.text,
                {.address = __builtin_return_address(0)});

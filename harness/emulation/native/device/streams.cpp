@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "memory.h"
 #include "streams.h"
 
 namespace emulated {
@@ -24,6 +25,13 @@ uintptr_t last_stream = 0;
 thread_local void* current = nullptr;
 std::vector<Late> late;
 
+// The default stream and the blocking ones wait for each other.
+bool waits_for(void* stream, void* other) {
+    const auto blocking = [](void* s) { return !s || (streams.count(s) && streams[s]); };
+    return stream == other || ((!stream || !other) && blocking(stream) && blocking(other));
+}
+
+// What has been made stays made.
 template <class Reached>
 void produce(Reached is_reached) {
     std::lock_guard lock(mutex);
@@ -32,12 +40,6 @@ void produce(Reached is_reached) {
         std::memcpy(producer.to, producer.from, producer.bytes);
         return true;
     });
-}
-
-// The default stream and the blocking ones wait for each other.
-bool waits_for(void* stream, void* other) {
-    const auto blocking = [](void* s) { return !s || (streams.count(s) && streams[s]); };
-    return stream == other || ((!stream || !other) && blocking(stream) && blocking(other));
 }
 
 }  // namespace
@@ -53,6 +55,24 @@ void reached(void* stream) {
 
 void reached_all() {
     produce([](const Late&) { return true; });
+}
+
+void begin_work(void* stream) {
+    std::lock_guard lock(mutex);
+    for (const Late& producer : late)
+        if (waits_for(stream, producer.stream))
+            std::memcpy(producer.to, producer.from, producer.bytes);
+}
+
+// Nobody has waited for this work, so others find the memory as it was; unless it was written to.
+void end_work(void* stream) {
+    std::lock_guard lock(mutex);
+    std::erase_if(late, [&](const Late& producer) {
+        if (!waits_for(stream, producer.stream)) return false;
+        if (std::memcmp(producer.to, producer.from, producer.bytes)) return true;
+        std::memset(producer.to, kPoison, producer.bytes);
+        return false;
+    });
 }
 
 void* current_stream() { return current; }

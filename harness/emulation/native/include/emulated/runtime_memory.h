@@ -18,9 +18,7 @@
 namespace emulated {
 
 inline cudaError_t use(cudaStream_t stream) {
-    if (!is_stream(stream)) return cudaErrorInvalidResourceHandle;
-    reached(stream);
-    return cudaSuccess;
+    return is_stream(stream) ? cudaSuccess : cudaErrorInvalidResourceHandle;
 }
 
 inline cudaError_t allocate_device(void** pointer, size_t bytes) {
@@ -115,8 +113,9 @@ cudaError_t call_synchronous(Body body) {
 template <class Body>
 cudaError_t call_on(cudaStream_t stream, Body body) {
     return call([&] {
-        const cudaError_t error = use(stream);
-        return error ? error : body();
+        if (const cudaError_t error = use(stream)) return error;
+        const OnStream here(stream);
+        return body();
     });
 }
 

@@ -53,7 +53,10 @@ inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    return emulated::call_on(stream, [] { return cudaSuccess; });
+    return emulated::call_on(stream, [&] {
+        emulated::reached(stream);
+        return cudaSuccess;
+    });
 }
 
 inline cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
