@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     """Time limit of all trials of a candidate together, and of clocking it."""
     memory_bytes: int = 16 << 30
     """Host memory that the processes of one candidate may hold together."""
+    build_memory_bytes: int = 16 << 30
+    """The same for the compilers of one extension; PyTorch's headers alone take some 3 GiB."""
     processes: int = 512
     """Processes and threads' processes that one candidate may have at a time."""
     file_bytes: int = 1 << 30

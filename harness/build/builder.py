@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.build.artifacts import Artifact, ArtifactStore
@@ -109,7 +109,8 @@ class Builder:
 
     def _build(self, spec: ExtensionSpec, key: str) -> Artifact:
         link = self.links_cuda or not spec.is_cuda
-        limits = Limits.of(self._settings)
+        memory = self._settings.build_memory_bytes
+        limits = replace(Limits.of(self._settings), memory_bytes=memory)
         begun = time.monotonic()
         with ending(
             Child.confined(
