@@ -15,6 +15,8 @@ from functools import cache
 
 from markdown_it import MarkdownIt
 
+from harness.syntax import parse_module
+
 _REASONING_TAG = re.compile(r"<(/?)(think|thinking|thought|reasoning)>", re.IGNORECASE)
 MODEL_NEW = re.compile(
     r"^[ \t]*(?:class\s+ModelNew\b|ModelNew\s*(?::[^=\n]*)?=(?!=))", re.MULTILINE
@@ -255,7 +257,7 @@ def parse(code: str) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(code)
+            return parse_module(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

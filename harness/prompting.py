@@ -33,6 +33,7 @@ from harness.records import (
     Verdict,
 )
 from harness.resources import bundled
+from harness.syntax import parse_module
 
 MOST_FINDINGS = 20
 """More findings than this are counted, not shown."""
@@ -197,7 +198,7 @@ def public_part(reference_source: str) -> str:
     they use. What cannot be parsed comes back as it is.
     """
     try:
-        body = ast.parse(reference_source).body
+        body = parse_module(reference_source).body
     except (SyntaxError, ValueError, RecursionError):
         return reference_source
     kept = [node for node in body if not _names(node) & _OURS]

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from harness.errors import ProblemError
 from harness.resources import bundled
+from harness.syntax import parse_module
 
 Word = TypeVar("Word", bound=StrEnum)
 REQUIRED = ("Model", "get_inputs", "get_init_inputs")
@@ -38,7 +39,7 @@ class ProblemFile:
     @property
     def summary(self) -> str:
         """First line of the module's docstring, or of its ``Model``'s, or nothing."""
-        tree = ast.parse(self.source)
+        tree = parse_module(self.source)
         models = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Model"]
         texts = [ast.get_docstring(tree), *map(ast.get_docstring, models)]
         text = next(filter(None, texts), "").strip()
@@ -72,7 +73,7 @@ class ProblemFile:
 
     def _assigned(self, name: str) -> ast.expr | None:
         """What is assigned to a name at module level."""
-        for node in ast.parse(self.source).body:
+        for node in parse_module(self.source).body:
             if isinstance(node, ast.Assign):
                 targets = node.targets
             elif isinstance(node, ast.AnnAssign):
@@ -95,7 +96,7 @@ class ProblemFile:
         except (OSError, UnicodeDecodeError) as error:
             raise ProblemError(f"{path}: the problem file cannot be read: {error}") from error
         try:
-            tree = ast.parse(source)
+            tree = parse_module(source)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None)
             where = f", line {line}" if line else ""

@@ -13,6 +13,7 @@ from harness.records import Finding, Place, Severity, Stage
 from harness.screening._module import FunctionNode, Module, Unit, is_mentioned
 from harness.screening._report import ERROR, NOTE, WARNING, finding, listed
 from harness.screening._scopes import Names, Use, find_undefined
+from harness.syntax import parse_module
 
 _ALLOWED = frozenset(sys.stdlib_module_names) | {"torch", "__future__"}
 _COMES_WITH_TORCH = frozenset(
@@ -41,7 +42,7 @@ def parse(candidate: str) -> ast.Module | Finding:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(candidate)
+            tree = parse_module(candidate)
             # Some errors, such as a return outside a function, show in a later pass only.
             compile(candidate, "candidate", "exec", dont_inherit=True)
             return tree

@@ -14,6 +14,7 @@ from harness.errors import ProblemError
 from harness.records import Finding, Severity
 from harness.screening._module import FunctionNode, Module, methods
 from harness.screening._report import ERROR, WARNING, finding
+from harness.syntax import parse_module
 
 _KEEPS_SIGNATURE = frozenset(
     {"no_grad", "enable_grad", "inference_mode", "custom_fwd", "custom_bwd", "autocast", "override"}
@@ -54,7 +55,7 @@ def signature_of(reference_source: str) -> Signature:
         ProblemError: The source does not parse, or has no class Model with a forward.
     """
     try:
-        module = Module(reference_source, ast.parse(reference_source))
+        module = Module(reference_source, parse_module(reference_source))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ProblemError(f"the problem's source does not parse: {error}") from error
     model = module.classes.get("Model")
