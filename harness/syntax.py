@@ -1,7 +1,8 @@
-"""Parses Python, one text at a time.
+"""Parses Python, whatever else the process is doing.
 
 The interpreter keeps the depth of the tree that it builds in one place for all threads
-(CPython issue 106905), so two that parse at once can make each other fail.
+(CPython issue 106905), so two that parse at once can make each other fail. Ours take
+turns; a library's cannot be told to, so a failure of that kind is tried again.
 
 Does not: judge what it reads.
 """
@@ -9,9 +10,11 @@ Does not: judge what it reads.
 from __future__ import annotations
 
 import ast
+import contextlib
 import threading
 
 _LOCK = threading.Lock()
+_TRIES = 8
 
 
 def parse_module(text: str) -> ast.Module:
@@ -21,4 +24,7 @@ def parse_module(text: str) -> ast.Module:
         SyntaxError, ValueError, RecursionError, MemoryError: as ``ast.parse``.
     """
     with _LOCK:
+        for _ in range(_TRIES):
+            with contextlib.suppress(SystemError):
+                return ast.parse(text)
         return ast.parse(text)

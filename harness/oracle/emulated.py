@@ -36,6 +36,11 @@ KERNEL_SHARE = 0.6
 """The part of a call's time limit that its kernels may take before they count as too slow."""
 
 
+HOST_PATIENCE = 4
+"""How many times a call's limit the host may take: the limit counts the time of a processor that
+kernels use, which on a busy machine is a part of the time that passes."""
+
+
 @dataclass(frozen=True)
 class _Meaning:
     """What a kind of report means for the candidate."""

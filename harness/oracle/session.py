@@ -312,10 +312,13 @@ class Session:
         fds: Sequence[int] = (),
         constructing: bool = False,
     ) -> Message:
+        limit = self._settings.call_seconds if seconds is None else seconds
+        if self.reports is not None:  # the device itself counts the time that kernels take
+            limit *= emulated.HOST_PATIENCE
         try:
             reply = self.child.request(
                 message,
-                self._settings.call_seconds if seconds is None else seconds,
+                limit,
                 fds=fds,
                 extension=self._extension,
             )

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness.devices import no_emulation
-from harness.mapping import read_manifest, tasks
+from harness.mapping import MANIFEST, read_manifest, tasks
 from harness.pool import Batch, batch
 from harness.records import DeviceKind, Evaluation, Gradients, Mode, Severity, Verdict
 from tests.judging.conftest import EXAMPLES
 
+FEW = (
+    "matmul__segfaults_on_odd_sizes.md",
+    "relu__exits.txt",
+    "relu__loses_nan.md",
+    "relu__right.md",
+    "softmax__does_not_compile.md",
+    "softmax__remembers_by_address.md",
+    "softmax__wrong_shape.md",
+)
+"""The C++ samples that are judged every time; ``make demo`` and ``make test-all`` judge all."""
+
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Batch:
-    """All C++ samples, judged in one batch on the CPU."""
-    return batch(EXAMPLES / "cpp", tmp_path_factory.mktemp("run"), device="cpu")
+    """Some C++ samples, judged in one batch on the CPU."""
+    folder = tmp_path_factory.mktemp("cpp")
+    for name in (*FEW, MANIFEST):
+        shutil.copy(EXAMPLES / "cpp" / name, folder)
+    return batch(folder, tmp_path_factory.mktemp("run"), device="cpu")
 
 
 @pytest.mark.timeout(580)
-def test_every_cpp_sample_gets_the_verdict_that_its_manifest_promises(judged: Batch) -> None:
-    expected = {n: e["expected"]["cpu"] for n, e in read_manifest(EXAMPLES / "cpp").items()}
+def test_a_cpp_sample_gets_the_verdict_that_its_manifest_promises(judged: Batch) -> None:
+    promised_verdicts(judged, FEW)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(900)
+def test_every_cpp_sample_gets_the_verdict_that_its_manifest_promises(tmp_path: Path) -> None:
+    done = batch(EXAMPLES / "cpp", tmp_path / "run", device="cpu")
+    promised_verdicts(done, tuple(read_manifest(EXAMPLES / "cpp")))
+
+
+def promised_verdicts(judged: Batch, names: tuple[str, ...]) -> None:
+    """Each sample has the verdict that the manifest promises, and none is missing."""
+    entries = read_manifest(EXAMPLES / "cpp")
+    expected = {n: entries[n]["expected"]["cpu"] for n in names}
     found = {e.generation: e.verdict.value for e in judged.evaluations}
     why = {e.generation: [f.message for f in e.findings] for e in judged.evaluations}
     wrong = {
