@@ -141,13 +141,17 @@ class Arena:
         room = self._flat[slot.offset : slot.offset + slot.extent].view(dtype)
         return room.as_strided(slot.shape, slot.stride) if slot.extent else room.view(slot.shape)
 
+    def bytes(self, start: int, end: int) -> torch.Tensor:
+        """The bytes from ``start`` to ``end``."""
+        return self._flat[start:end]
+
     def poison(self, slot: Slot) -> None:
         """Overwrite one slot with poison."""
         self._flat[slot.offset : slot.offset + slot.extent].fill_(POISON)
 
-    def poison_all(self, size: int) -> None:
-        """Overwrite the first ``size`` bytes with poison."""
-        self._flat[:size].fill_(POISON)
+    def poison_all(self, size: int, start: int = 0) -> None:
+        """Overwrite the bytes from ``start`` to ``size`` with poison."""
+        self._flat[start:size].fill_(POISON)
 
     def unmap(self) -> None:
         """Let go of the memory."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -77,6 +78,7 @@ class Grader:
         self._workshop: Workshop | None = None
         self._oracle: Child | None = None
         self._leased = False
+        self._batch = secrets.token_hex(8)
 
     def __enter__(self) -> Self:
         """Start the fork server; nobody waits for it before it is needed.
@@ -126,6 +128,7 @@ class Grader:
             HarnessFault: something of ours failed.
             ProblemError: the problem cannot be executed.
         """
+        self._batch = secrets.token_hex(8)  # a text that comes later must get other questions
         prepared = self.prepare(generation, problem, report)
         return prepared.evaluation or self.judge(prepared, report)
 
@@ -194,6 +197,8 @@ class Grader:
                 "source": prepared.candidate,
                 "gradients": self._gradients,
                 "clocked": self._clocked,
+                "batch": self._batch,
+                "more": self._shared is not None,
             },
             lambda spec: self._shop.serve(spec, prepared, failed_builds),
             report,
@@ -292,7 +297,7 @@ class Grader:
             self._oracle.post(
                 {
                     "op": "open",
-                    "visible": str(self._gpu.index) if self._gpu else None,
+                    "visible": self._gpu.uuid if self._gpu else None,
                     "emulation": self._emulated,
                     "settings": self.settings.model_dump(mode="json"),
                     "hidden": [str(p) for p in self._hidden],

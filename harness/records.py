@@ -258,6 +258,21 @@ class Latency(Record):
         return self
 
 
+class Telemetry(Record):
+    """What the GPU said of itself while one mode was clocked."""
+
+    sm_mhz: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+    """Lowest and highest clock of its multiprocessors that was seen, MHz."""
+    celsius: float
+    """Highest temperature."""
+    watts: Annotated[float, Field(ge=0)]
+    """Highest power."""
+    reasons: tuple[str, ...] = ()
+    """Why its clocks were held down, if they were."""
+    discarded_pairs: Annotated[int, Field(ge=0)] = 0
+    """Pairs of turns that were thrown away because it was slowed down by heat or power."""
+
+
 class Speedup(Record):
     """A candidate clocked against the reference in alternating turns.
 
@@ -280,15 +295,25 @@ class Speedup(Record):
     pairs: Annotated[int, Field(ge=2)]
     """Number of pairs of turns."""
     outer_reference_ms: Positive
-    """The reference's time per call by the oracle's own clock, hand-over included."""
+    """The reference's time per spot check by the oracle's own clock, hand-over included."""
     outer_candidate_ms: Positive
-    """The candidate's time per call by the oracle's own clock, hand-over included."""
+    """The candidate's time per spot check by the oracle's own clock, hand-over included."""
+    spot_reference_ms: Positive | None = None
+    """The reference's time per spot check by its own events: inputs unknown until it begins."""
+    spot_candidate_ms: Positive | None = None
+    """The candidate's time per spot check by its own events."""
+    spot_checks: Annotated[int, Field(ge=0)] = 0
+    """How many spot checks each of the two went through."""
+    host_bound: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the candidate's calls that were not queued before the device began them."""
     outputs_judged: Annotated[int, Field(ge=1)]
     """How many outputs of timed calls were compared with expected values."""
     flops: Annotated[int, Field(ge=0)] | None = None
     """Floating-point operations of one forward, where the problem states them (forward only)."""
     bytes_moved: Annotated[int, Field(ge=0)] | None = None
     """Bytes that one forward must move at least, where the problem states them (forward only)."""
+    telemetry: Telemetry | None = None
+    """What the GPU said of itself meanwhile; absent where it said nothing."""
 
     @computed_field
     @property

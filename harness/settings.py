@@ -52,12 +52,14 @@ class Settings(BaseSettings):
     """Largest file that a candidate may write."""
     output_bytes: int = 64 << 10
     """How much of a candidate's standard output and error is kept; the rest is discarded."""
-    clock_seconds: float = 6.0
+    clock_seconds: float = 3.0
     """Longest time spent on clocking one mode; it ends sooner once the interval is narrow."""
-    clock_precision: float = 0.005
+    clock_precision: float = 0.003
     """Half-width of the 95 % interval of the speedup at which clocking stops."""
-    clock_turns: int = 12
+    clock_turns: int = 8
     """Fewest pairs of turns, unless the time is up."""
+    clock_systematic: float = 0.001
+    """What separates two equal modules for good, as half-width of an interval, relative."""
     build_without_gpu: bool = True
     """Whether CUDA candidates are compiled where they cannot be run."""
     build_jobs: int = Field(default_factory=lambda: max(2, (os.cpu_count() or 2) // 2))

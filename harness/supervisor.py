@@ -256,11 +256,13 @@ class Child:
         *,
         fds: Sequence[int] = (),
         extension: Extension | None = None,
+        once_sent: Callable[[], None] | None = None,
     ) -> Message:
         """Send a message and wait for its answer.
 
         ``extension`` serves the requests for artifacts that come in between; the
-        time it takes does not count against ``seconds``.
+        time it takes does not count against ``seconds``. ``once_sent`` is
+        called when the message is out.
 
         Raises:
             ChildEnded: it died, ran out of time or memory, or broke the protocol.
@@ -270,6 +272,8 @@ class Child:
             self._channel.send(message | {"token": token}, fds)
         except WireClosed:
             raise self._ended() from None
+        if once_sent is not None:
+            once_sent()
         deadline = None if seconds is None else time.monotonic() + seconds
         requests = 0
         while True:

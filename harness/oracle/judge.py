@@ -8,24 +8,27 @@ Does not: extract, screen or build (see ``grader``).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from harness.arena import name_of
-from harness.errors import ProblemError
+from harness.errors import OracleFault, ProblemError
 from harness.oracle import audit, draws, emulated
 from harness.oracle.clock import Clock
+from harness.oracle.deck import Deck
+from harness.oracle.interface import check_state
+from harness.oracle.nursery import Nursery
 from harness.oracle.problem import Case, Problem
 from harness.oracle.reference import Question, Reference
 from harness.oracle.session import Session
 from harness.oracle.stop import Stop, out_of_time
+from harness.oracle.telemetry import Thermometer
 from harness.oracle.trials import Outcome as TrialOutcome
 from harness.oracle.trials import run as run_trial
 from harness.records import (
@@ -41,9 +44,12 @@ from harness.records import (
     Verdict,
 )
 from harness.settings import Settings
-from harness.supervisor import Child, Extension, ForkServer, Limits
+from harness.supervisor import Child, ChildEnded, Extension, ForkServer, Limits
 from harness.wire import Message
 
+_START_SECONDS = 120.0
+_DECK_SHARE = 4
+"""What part of the device's memory (of at most 8 GiB of the host's) the deck may hold, one in."""
 _SHOWN = 4
 """Most wrong trials that are reported; the others would say the same."""
 
@@ -72,6 +78,10 @@ class Request:
     source: str
     policy: GradientPolicy
     clocked: bool
+    batch: str
+    """Candidates of one batch are asked the same questions."""
+    more: bool
+    """Whether another candidate is likely to follow."""
 
 
 @dataclass
@@ -114,6 +124,10 @@ class Judge:
         self._hidden = list(hidden)
         self._device = torch.device("cuda:0" if visible is not None else "cpu")
         self._references: dict[str, Reference] = {}
+        self._deck = Deck(_deck_bytes(self._device))
+        self._nursery = Nursery(self._worker)
+        self._thermometer = Thermometer(visible)
+        self._baseline: Session | None = None
         self._admitted = False
 
     def judge(self, request: Request, extension: Extension, report: Report) -> Outcome:
@@ -122,6 +136,7 @@ class Judge:
         Raises:
             ProblemError: the problem cannot judge anybody on this device.
         """
+        self._deck.begin(request.batch)
         self._admit(gradients=request.policy is not GradientPolicy.OFF)
         progress = _Progress()
         sandbox = "none"
@@ -147,7 +162,7 @@ class Judge:
             progress.launches,
         )
 
-    @contextmanager
+    @contextlib.contextmanager
     def session(
         self,
         extension: Extension,
@@ -156,17 +171,13 @@ class Judge:
         reports: emulated.Reports | None = None,
     ) -> Iterator[Session]:
         """A fresh worker, killed at the end; ``trusted`` if it is to hold the reference."""
-        child = Child.confined(
-            self._server,
-            "worker",
-            Limits.of(self._settings),
-            hidden=[Path(p) for p in self._hidden],
-            gpu=self._visible is not None,
-        )
+        try:
+            child = self._nursery.take()
+        except ChildEnded as error:
+            raise OracleFault(f"a worker could not be started: {error} {error.output}") from error
         session = Session(
             child,
             self._device,
-            self._visible,
             self._settings,
             extension if reports is None else reports.listening(extension),
             trusted=trusted,
@@ -177,14 +188,32 @@ class Judge:
         finally:
             session.close()
 
-    def load(self, session: Session, source: str, entry: str) -> None:
-        """Import a module in a session, with the problem's precision flags."""
-        session.load(
-            source,
-            entry,
-            tf32=self.problem.tf32 is Tf32Policy.ALLOWED,
-            threads=os.cpu_count() or 1,
+    def close(self) -> None:
+        """End the processes that are kept between candidates."""
+        self._nursery.close()
+        self._drop_baseline()
+
+    def _worker(self) -> Child:
+        """A worker that has its device, and the problem's precision flags."""
+        child = Child.confined(
+            self._server,
+            "worker",
+            Limits.of(self._settings),
+            hidden=[Path(p) for p in self._hidden],
+            gpu=self._visible is not None,
         )
+        message = {
+            "op": "start",
+            "cuda": self._visible,
+            "tf32": self.problem.tf32 is Tf32Policy.ALLOWED,
+            "threads": os.cpu_count() or 1,
+        }
+        try:
+            child.request(message, _START_SECONDS)
+        except ChildEnded:
+            child.kill()
+            raise
+        return child
 
     def reference(self, case: Case) -> Reference:
         """The reference's model for a case; made once."""
@@ -196,7 +225,9 @@ class Judge:
         self, request: Request, session: Session, progress: _Progress, report: Report
     ) -> list[Speedup]:
         with _timed(progress, Stage.LOAD, report):
-            self.load(session, request.source, "ModelNew")
+            session.load(request.source, "ModelNew")
+        if request.more and self._visible is not None:
+            self._nursery.expect()
         with _timed(progress, Stage.INTERFACE, report):
             for case in self._all_cases():
                 self._check_interface(session, case)
@@ -207,7 +238,8 @@ class Judge:
         if not request.clocked:
             return []
         with _timed(progress, Stage.TIME, report):
-            return self._clock(request, session, progress)
+            self._nursery.settle()
+            return self._clock(session, progress)
 
     def _admit(self, *, gradients: bool) -> None:
         """Ask the largest questions once while no candidate is there to be blamed.
@@ -219,7 +251,7 @@ class Judge:
             return
         for case in self._large_cases() or [self.problem.clocked]:
             try:
-                self.reference(case).ask(draws.DECLARED, _seed(), gradients=gradients)
+                self._question(case, draws.DECLARED, gradients=gradients)
             except torch.OutOfMemoryError as error:
                 raise ProblemError(
                     f"{self.problem.file.path}: case {case.name!r} does not fit on this device "
@@ -241,15 +273,8 @@ class Judge:
 
     def _check_interface(self, session: Session, case: Case) -> None:
         """The candidate takes the arguments, and has the reference's state by name."""
-        model = self.reference(case).model
         found = session.construct(case, self.problem)
-        got = {str(m.get("name"))[:200]: (_shape(m.get("shape")), m.get("dtype")) for m in found}
-        wanted = {
-            name: (tuple(tensor.shape), name_of(tensor.dtype))
-            for name, tensor in model.state_dict().items()
-        }
-        if got != wanted:
-            raise Stop(Verdict.WRONG_INTERFACE, Stage.INTERFACE, _state_finding(case, got, wanted))
+        check_state(case, self.reference(case).model.state_dict(), found)
 
     def _check_values(self, request: Request, session: Session, progress: _Progress) -> None:
         """All trials: the small cases first, the headline only if they all passed."""
@@ -277,8 +302,8 @@ class Judge:
         gradients = progress.gradients is Gradients.CHECKED
         case = self.problem.probe
         session.construct(case, self.problem)
-        laid = session.lay(self._question(case, gradients=gradients))
-        session.write_weights(laid)
+        laid = session.lay(self._declared(case, "audit", gradients=gradients))
+        session.write_weights(laid.weights)
         session.reveal_cotangents(laid)
         operators, progress.launches = session.audit(laid, gradients=gradients)
         found = audit.findings(operators)
@@ -310,7 +335,7 @@ class Judge:
         absent = progress.gradients is Gradients.ABSENT
         differentiate = policy is not GradientPolicy.OFF and not absent
         try:
-            question = self.reference(case).ask(draw, _seed(), gradients=differentiate)
+            question = self._question(case, draw, gradients=differentiate)
         except torch.OutOfMemoryError as error:
             raise Stop(Verdict.OUT_OF_MEMORY, Stage.VALUES, _crowded_out(case)) from error
         if question is None:
@@ -369,12 +394,29 @@ class Judge:
         findings = _distinct(f for w in (values or wrong) for f in w.findings)
         raise Stop(verdict, stage, *findings[: 2 * _SHOWN])
 
-    def _clock(self, request: Request, session: Session, progress: _Progress) -> list[Speedup]:
+    def _clock(self, session: Session, progress: _Progress) -> list[Speedup]:
         gradients = progress.gradients is Gradients.CHECKED
-        case = self.problem.clocked
-        with self.session(_no_extension, trusted=True) as baseline:
-            self.load(baseline, self.problem.file.source, "Model")
-            return self.clock(case, baseline, session, gradients=gradients)
+        baseline = self._baseline or self._open_baseline()
+        try:
+            return self.clock(self.problem.clocked, baseline, session, gradients=gradients)
+        except Stop:
+            raise
+        except BaseException:
+            self._drop_baseline()
+            raise
+
+    def _open_baseline(self) -> Session:
+        """The reference's own worker; it is trusted, and serves every candidate."""
+        opened = contextlib.ExitStack()
+        session = opened.enter_context(self.session(_no_extension, trusted=True))
+        self._baseline, self._close_baseline = session, opened.close
+        session.load(self.problem.file.source, "Model")
+        return session
+
+    def _drop_baseline(self) -> None:
+        if self._baseline is not None:
+            self._close_baseline()
+            self._baseline = None
 
     def clock(
         self,
@@ -390,16 +432,43 @@ class Judge:
             session.construct(case, self.problem)
         if compiled:
             candidate.compile()
-        question = self._question(case, gradients=gradients)
-        clock = Clock(self.reference(case), question, baseline, candidate, self._settings)
+        question = self._declared(case, "clock", gradients=gradients)
+        clock = Clock(
+            self.reference(case),
+            question,
+            baseline,
+            candidate,
+            self._settings,
+            self._thermometer,
+        )
         modes = [Mode.FORWARD, *([Mode.BACKWARD, Mode.TRAINING_STEP] if gradients else [])]
-        return [clock.measure(mode) for mode in modes]
+        try:
+            return [clock.measure(mode) for mode in modes]
+        finally:
+            clock.close()
 
-    def _question(self, case: Case, *, gradients: bool) -> Question:
-        question = self.reference(case).ask(draws.DECLARED, _seed(), gradients=gradients)
+    def _declared(self, case: Case, purpose: str, *, gradients: bool) -> Question:
+        """A question of the declared draw, for a purpose of its own."""
+        question = self._question(case, draws.DECLARED, gradients=gradients, purpose=purpose)
         if question is None:
             raise RuntimeError("the declared draw always has a meaning")
         return question
+
+    def _question(
+        self, case: Case, draw: draws.Draw, *, gradients: bool, purpose: str = "trial"
+    ) -> Question | None:
+        """A question of the deck; where memory is short, the deck is given up first."""
+        key = (case.name, draw, gradients, purpose)
+
+        def make() -> Question | None:
+            return self.reference(case).ask(draw, _seed(), gradients=gradients)
+
+        try:
+            return self._deck.ask(key, make)
+        except torch.OutOfMemoryError:
+            self._deck.clear()
+            torch.cuda.empty_cache()
+            return self._deck.ask(key, make)
 
 
 def _no_extension(spec: Message) -> tuple[Message, list[int]]:
@@ -407,7 +476,7 @@ def _no_extension(spec: Message) -> tuple[Message, list[int]]:
     return {"error": "the reference builds no extension"}, []
 
 
-@contextmanager
+@contextlib.contextmanager
 def _timed(progress: _Progress, stage: Stage, report: Report) -> Iterator[None]:
     report(stage)
     progress.stage_begun = time.perf_counter()
@@ -417,8 +486,14 @@ def _timed(progress: _Progress, stage: Stage, report: Report) -> Iterator[None]:
         progress.seconds[stage] = progress.elapsed()
 
 
+def _deck_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory // _DECK_SHARE)
+    return (8 << 30) // _DECK_SHARE
+
+
 def _seed() -> int:
-    """Drawn by the operating system, after the candidate was loaded."""
+    """Drawn by the operating system, after the batch's candidates were read."""
     return secrets.randbits(62)
 
 
@@ -427,32 +502,6 @@ def _distinct(findings: Iterable[Finding]) -> list[Finding]:
     for finding in findings:
         seen.setdefault(finding.message, finding)
     return list(seen.values())
-
-
-def _state_finding(
-    case: Case,
-    got: Mapping[str, tuple[object, object]],
-    wanted: Mapping[str, tuple[object, object]],
-) -> Finding:
-    missing = [n for n in wanted if n not in got]
-    extra = [n for n in got if n not in wanted]
-    other = [n for n in wanted if n in got and got[n] != wanted[n]]
-    parts = []
-    if missing:
-        parts.append(f"lacks {', '.join(missing)}")
-    if extra:
-        parts.append(f"has {', '.join(extra)} that the reference has not")
-    with suppress(IndexError):
-        n = other[0]
-        parts.append(f"holds {n} as {_describe(got[n])}, the reference as {_describe(wanted[n])}")
-    return Finding(
-        rule="R02",
-        severity=Severity.ERROR,
-        stage=Stage.INTERFACE,
-        message=f"For case {case.name!r} the candidate's state_dict {' and '.join(parts)}.",
-        advice="Keep the reference's parameters and buffers under the same names "
-        f"({', '.join(wanted) or 'there are none'}): weights are copied by name.",
-    )
 
 
 def _crowded_out(case: Case) -> Finding:
@@ -464,11 +513,3 @@ def _crowded_out(case: Case) -> Finding:
         "was there, and no longer does: the candidate keeps device memory between calls.",
         advice="Free what a call allocates, and keep no workspace that grows.",
     )
-
-
-def _shape(value: object) -> tuple[object, ...] | None:
-    return tuple(value) if isinstance(value, list) else None
-
-
-def _describe(fact: tuple[object, object]) -> str:
-    return f"{fact[1]} of shape {fact[0]}"

@@ -79,6 +79,8 @@ class Oracle:
                 source=message["source"],
                 policy=GradientPolicy(message["gradients"] or judge.problem.gradients),
                 clocked=message["clocked"],
+                batch=message["batch"],
+                more=message["more"],
             )
             return _outcome(judge, judge.judge(request, self._extension, self._stage))
         return self._baseline(judge, message)
@@ -101,7 +103,7 @@ class Oracle:
             problem = Problem.load(file, gpu=self._opened.visible is not None)
             if self._opened.emulation:
                 problem = problem.for_emulation()
-            self._judges.clear()  # one problem's tensors at a time on the device
+            self._close()  # one problem's tensors at a time on the device
             self._judges[key] = Judge(
                 problem,
                 self._server,
@@ -111,6 +113,11 @@ class Oracle:
                 hidden=self._opened.hidden,
             )
         return self._judges[key]
+
+    def _close(self) -> None:
+        for judge in self._judges.values():
+            judge.close()
+        self._judges.clear()
 
     def _baseline(self, judge: Judge, message: Message) -> Message:
         """Speedups of a compiled reference, of a solution, and of the reference over itself."""
@@ -139,8 +146,8 @@ class Oracle:
             judge.session(self._extension, trusted=True) as baseline,
             judge.session(self._extension) as other,
         ):
-            judge.load(baseline, judge.problem.file.source, "Model")
-            judge.load(other, text, entry)
+            baseline.load(judge.problem.file.source, "Model")
+            other.load(text, entry)
             return judge.clock(
                 judge.problem.clocked,
                 baseline,

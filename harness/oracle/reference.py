@@ -124,28 +124,35 @@ class Reference:
             ) from error
         return flops, moved
 
-    def again(self, question: Question, seed: int) -> Question:
+    def again(self, question: Question, seed: int, times: int) -> list[Question]:
         """The same question with new inputs and cotangents, and no expected values yet."""
         torch.manual_seed(seed)
-        args = self._arguments(question.draw)
-        cotangents = [draws.cotangent(question.draw, c) for c in question.cotangents]
-        return replace(question, seed=seed, args=args, cotangents=cotangents)
+        made = []
+        for _ in range(times):
+            args = self._arguments(question.draw)
+            cotangents = [draws.cotangent(question.draw, c) for c in question.cotangents]
+            made.append(replace(question, seed=seed, args=args, cotangents=cotangents))
+        return made
 
-    def answer(self, question: Question) -> Question:
-        """The expected values of such a question, with the budgets that it had before."""
+    def answer(self, question: Question, *, gradients: bool) -> Question:
+        """The expected values of such a question, with the budgets that it had before.
+
+        Without ``gradients`` those of the outputs only.
+        """
         exact = self._in_float64(
             question.args,
             question.weights,
-            question.wanted,
-            question.wanted_parameters,
+            question.wanted if gradients else [False] * len(question.wanted),
+            question.wanted_parameters if gradients else [],
             question.cotangents,
             lambda t: t,
         )
         outputs = [
             replace(t, values=exact.outputs[i][1].detach()) for i, t in enumerate(question.outputs)
         ]
-        gradients = {n: replace(t, values=exact.gradient(n)) for n, t in question.gradients.items()}
-        return replace(question, outputs=outputs, gradients=gradients)
+        targets = question.gradients.items() if gradients else ()
+        found = {n: replace(t, values=exact.gradient(n)) for n, t in targets}
+        return replace(question, outputs=outputs, gradients=found)
 
     def _arguments(self, draw: Draw) -> list[Any]:
         with torch.device(self._device):

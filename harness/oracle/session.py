@@ -8,7 +8,7 @@ Does not: compare values, or decide what is asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,19 +39,20 @@ class Session:
         self,
         child: Child,
         device: torch.device,
-        visible: str | None,
         settings: Settings,
         extension: Extension,
         *,
         trusted: bool = False,
         reports: emulated.Reports | None = None,
     ) -> None:
-        """With ``reports``, the worker has the emulated device, and what it sees goes there."""
+        """With a worker that was told to ``start``.
+
+        With ``reports``, it has the emulated device, and what it sees goes there.
+        """
         self.child = child
         self.reports = reports
         self._trusted = trusted
         self._device = device
-        self._visible = visible
         self._settings = settings
         self._extension = extension
         self._arena: HostArena | CudaArena | None = None
@@ -70,18 +71,12 @@ class Session:
         """Fix the orders of threads and blocks (emulated device only)."""
         self._schedule = orders
 
-    def load(self, source: str, entry: str, *, tf32: bool, threads: int) -> None:
+    def load(self, source: str, entry: str) -> None:
         """Import the module.
 
         Raises:
             Stop: it cannot be imported, or has no such entry.
         """
-        self._ask(
-            {"op": "start", "cuda": self._visible, "tf32": tf32, "threads": threads},
-            Stage.LOAD,
-            "starting",
-            Verdict.LOAD_FAILED,
-        )
         self._ask(
             {"op": "load", "source": source, "entry": entry},
             Stage.LOAD,
@@ -125,7 +120,7 @@ class Session:
     def lay(self, question: Question) -> Laid:
         """Lay a question's tensors into the arena, poison around them, and fill in the inputs."""
         laid = Laid(question)
-        self._need(laid.plan.size)
+        self.need(laid.plan.size)
         self.arena.poison_all(laid.plan.size)
         for slot, tensor in zip(laid.inputs, laid.input_tensors, strict=True):
             self.arena.view(slot).copy_(tensor)
@@ -134,13 +129,13 @@ class Session:
         self.synchronize()
         return laid
 
-    def write_weights(self, laid: Laid) -> None:
-        """Have the worker copy the weights into its module.
+    def write_weights(self, weights: Mapping[str, Slot]) -> None:
+        """Have the worker copy the weights that lie in these slots into its module.
 
         Raises:
             Stop: the module does not take them.
         """
-        slots = {name: slot.to_wire() for name, slot in laid.weights.items()}
+        slots = {name: slot.to_wire() for name, slot in weights.items()}
         self._ask(
             {"op": "weights", "slots": slots},
             Stage.INTERFACE,
@@ -241,25 +236,21 @@ class Session:
             found[part] = [str(n)[:100] for n in names[:1000]]
         return found, emulated.launches(reply.get("launches"))
 
-    def clock(self, laid: Laid, mode: str, gate_cycles: int) -> Message:
-        """One timed call; the sample that the worker claims.
+    def time(
+        self,
+        message: Message,
+        doing: str,
+        *,
+        fds: Sequence[int] = (),
+        once_sent: Callable[[], None] | None = None,
+    ) -> Message:
+        """One request of the clock (see ``rounds``); what the worker claims.
 
         Raises:
             Stop: it raised, died or hung.
         """
-        question = laid.question
-        message = {
-            "op": "clock",
-            "mode": mode,
-            "inputs": laid.encoded_args,
-            "wanted": question.wanted if mode != "forward" else [False] * len(question.wanted),
-            "cotangents": [s.to_wire() for s in laid.cotangents],
-            "parameters": question.wanted_parameters,
-            "outputs": [s.to_wire() for s in laid.outputs],
-            "gradients": {n: s.to_wire() for n, s in laid.gradients.items()},
-            "gate_cycles": gate_cycles,
-        }
-        return self._ask(message, Stage.TIME, f"clocking the {mode}", Verdict.RUNTIME_ERROR)
+        verdict = Verdict.RUNTIME_ERROR
+        return self._ask(message, Stage.TIME, doing, verdict, fds=fds, once_sent=once_sent)
 
     @property
     def on_gpu(self) -> bool:
@@ -285,7 +276,7 @@ class Session:
             self._arena.close()
             self._arena = None
 
-    def _need(self, size: int) -> None:
+    def need(self, size: int) -> None:
         """Have an arena of at least ``size`` bytes, mapped by the worker."""
         if self._arena is not None and self._arena.size >= size:
             return
@@ -311,6 +302,7 @@ class Session:
         seconds: float | None = None,
         fds: Sequence[int] = (),
         constructing: bool = False,
+        once_sent: Callable[[], None] | None = None,
     ) -> Message:
         limit = self._settings.call_seconds if seconds is None else seconds
         if self.reports is not None:  # the device itself counts the time that kernels take
@@ -321,6 +313,7 @@ class Session:
                 limit,
                 fds=fds,
                 extension=self._extension,
+                once_sent=once_sent,
             )
         except ChildEnded as error:
             raise self._failed(ended(error, stage, doing)) from error

@@ -47,7 +47,7 @@ def run(session: Session, question: Question, policy: GradientPolicy) -> Outcome
         Stop: the worker raised, died or hung, or its outputs have the wrong form.
     """
     laid = session.lay(question)
-    session.write_weights(laid)
+    session.write_weights(laid.weights)
     differentiate = bool(question.gradients)
     facts = session.forward(laid, gradients=differentiate)
     _check_form(question, facts, session.candidate_device)

@@ -10,7 +10,9 @@ Messages from the oracle (``op``):
     weights    copy weights from the arena into the model
     forward    run it and write the outputs into the arena
     backward   differentiate what ``forward`` made, write the gradients into the arena
-    clock      run one timed call and write its answers into the arena
+    round      map the gate, and take note of where the tensors of timed calls lie
+    turn       clock a number of calls and write their answers into the arena
+    spot       clock one call whose inputs are ciphers until the gate opens
     audit      run forward and backward once more, listing PyTorch's operators on the way
     compile    wrap the model in torch.compile (compiled baseline)
 
@@ -22,7 +24,6 @@ Does not: survive its candidate. Nothing here is believed (see ``harness.oracle`
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ import torch
 
 from harness.arena import Arena, attach
 from harness.emulation import device as emulated
+from harness.gate import MappedGate
 from harness.wire import Channel, Message, WireClosed
 from harness.worker import extension, failures, trees
 from harness.worker.calls import Call, raise_launch_error, scrub, stream
@@ -37,6 +39,7 @@ from harness.worker.candidate import Candidate
 from harness.worker.census import Census
 from harness.worker.clock import CudaClock, HostClock
 from harness.worker.memory import Copied, Mapped
+from harness.worker.turns import Turns
 
 
 def serve(channel: Channel) -> None:
@@ -62,6 +65,7 @@ class Worker:
         self._arena: Arena | None = None
         self._call: Call | None = None
         self._clock: CudaClock | HostClock | None = None
+        self._turns: Turns | None = None
 
     def answer(self, message: Message, fds: list[int]) -> Message:
         """Carry out one message; whatever the candidate raises becomes the answer."""
@@ -81,6 +85,8 @@ class Worker:
         if message["cuda"] is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = message["cuda"]
             self._device = torch.device("cuda:0")
+            torch.cuda.set_device(self._device)
+            torch.empty(1, device=self._device)
         if emulated.is_loaded():
             self._device = torch.device("cuda:0")
         torch.set_num_threads(int(message["threads"]))
@@ -106,8 +112,6 @@ class Worker:
         self._candidate = Candidate(
             message["source"], message["entry"], self._directory, self._device
         )
-        if self._device.type == "cuda":
-            torch.cuda.set_device(self._device)
         return self._candidate.load()
 
     def do_construct(self, message: Message, _: list[int]) -> Message:
@@ -185,32 +189,20 @@ class Worker:
             done["launches"] = emulated.take_launches()
         return done
 
-    def do_clock(self, message: Message, _: list[int]) -> Message:
-        call = Call(self._loaded, self._memory, self._device)
-        backward = message["mode"] != "forward"
-        args = call.inputs(message["inputs"], message["wanted"], delayed=False)
-        gradients: dict[str, Any] = {}
-
-        def forward() -> None:
-            call.forward(args, gradients=backward)
-
-        def differentiate() -> None:
-            gradients.update(call.backward(message["cotangents"], message["parameters"]))
-
-        def step() -> None:
-            forward()
-            differentiate()
-
-        if message["mode"] == "backward":
-            forward()
-        timed = {"forward": forward, "backward": differentiate, "training_step": step}
+    def do_round(self, message: Message, fds: list[int]) -> Message:
+        if self._turns is not None:
+            self._turns.close()
+        gate = MappedGate(fds[0], self._device)
         if self._clock is None:
             self._clock = CudaClock() if self._device.type == "cuda" else HostClock()
-        sample = self._clock.time(timed[message["mode"]], message["gate_cycles"])
-        done = call.write_outputs(message["outputs"], {})
-        done |= call.write_gradients(gradients, message["gradients"])
-        self._synchronize()
-        return done | {"sample": asdict(sample)}
+        self._turns = Turns(self._loaded, self._mapped, self._device, message, gate, self._clock)
+        return {}
+
+    def do_turn(self, message: Message, _: list[int]) -> Message:
+        return self._clocked.turn(message["mode"], message["calls"], message["hold_cycles"])
+
+    def do_spot(self, message: Message, _: list[int]) -> Message:
+        return self._clocked.spot(message["mode"], message["number"])
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
@@ -221,6 +213,12 @@ class Worker:
         if self._candidate is None:
             raise RuntimeError("no candidate has been loaded")
         return self._candidate
+
+    @property
+    def _clocked(self) -> Turns:
+        if self._turns is None:
+            raise RuntimeError("no round has been laid out")
+        return self._turns
 
     @property
     def _memory(self) -> Mapped:

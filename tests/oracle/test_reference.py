@@ -221,7 +221,7 @@ def test_without_gradients_nothing_is_differentiated() -> None:
 def test_a_timed_question_has_new_inputs_and_the_budgets_of_the_old(name: str) -> None:
     asking = reference(name, shipped(name).cases[1].name)
     before = answered(asking.ask(draws.DECLARED, 1, gradients=True))
-    after = asking.answer(asking.again(before, 2))
+    after = asking.answer(asking.again(before, 2, 1)[0], gradients=True)
     assert not torch.equal(before.args[0], after.args[0])
     assert all(torch.equal(before.weights[n], after.weights[n]) for n in before.weights)
     for old, new in zip(targets(before), targets(after), strict=True):

@@ -1,0 +1,93 @@
+"""Whether what a candidate's clock says can be true: against the oracle's clock, and physics.
+
+A spot check is a call of which nothing could be known beforehand and whose answer
+was taken at once. Its time by the worker's events must agree with the oracle's own clock,
+and a turn's calls, whose inputs lay there in the clear, must not be faster than it.
+
+Pure: numbers in, a sentence or nothing out. Does not: measure.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Slack:
+    """How much two clocks of one call may differ between honest modules."""
+
+    share: float
+    """Of the call's own time."""
+    done_ms: float
+    """Besides, until the device is done, in milliseconds."""
+    held_ms: float
+    """Besides, until the oracle holds the answers."""
+    copying: float
+    """Of what copying the reference's answers takes; another layout takes longer."""
+    hidden_ms: float
+    """By how much a spot check may besides be slower than a turn's calls."""
+
+
+GPU = Slack(share=0.05, done_ms=0.015, held_ms=0.5, copying=3.0, hidden_ms=0.005)
+"""Twice what was seen between equal modules on an H100 whose host was idle."""
+CPU = Slack(share=2.0, done_ms=50.0, held_ms=50.0, copying=3.0, hidden_ms=50.0)
+"""Builds and other work share the cores with both clocks."""
+_NEARLY = 0.85
+"""What a floor may be missed by: clocks differ a little from process to process."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was measured of one module, in milliseconds."""
+
+    turns: Sequence[float]
+    """Calls with inputs in the clear, by the worker's clock."""
+    spots: Sequence[float]
+    """Spot checks, by the worker's clock."""
+    done: Sequence[float]
+    """Spot checks, by the oracle's clock, until the device was done."""
+    held: Sequence[float]
+    """The same until the oracle held the answers."""
+
+
+def contradiction(mode: str, reference: Seen, candidate: Seen, slack: Slack) -> str | None:
+    """What the candidate's clock says that cannot be so; ``None`` where all agrees."""
+    spot = low(candidate.spots)
+    overhead = max(0.0, low(reference.done) - low(reference.spots))
+    copying = max(0.0, low(reference.held) - low(reference.done))
+    done = overhead + slack.share * spot + slack.done_ms
+    held = done + slack.copying * copying + slack.held_ms
+    for words, outer, most in (
+        ("was done with it", candidate.done, done),
+        ("handed over its answer", candidate.held, held),
+    ):
+        extra = low(outer) - spot
+        if extra > most:
+            return (
+                f"The candidate's event clock says {spot:.4g} ms for the {mode}, but it {words} "
+                f"{extra:.4g} ms later than that by the oracle's own clock; {most:.4g} ms is the "
+                "most that handing over explains."
+            )
+    turn = low(candidate.turns)
+    drift = max(0.0, low(reference.spots) - low(reference.turns))
+    most = turn * (1 + slack.share) + drift + slack.hidden_ms
+    if spot > most:
+        return (
+            f"The {mode} takes {spot:.4g} ms where its inputs are unknown until it begins, but "
+            f"{turn:.4g} ms where they lie there before: work is done outside of the timed calls."
+        )
+    return None
+
+
+def impossible(mode: str, milliseconds: float, floor_ms: float, why: str) -> str | None:
+    """Whether a call is faster than anything can be."""
+    if milliseconds >= _NEARLY * floor_ms:
+        return None
+    return f"The {mode} claims {milliseconds:.4g} ms, and {why} takes {floor_ms:.4g} ms."
+
+
+def low(values: Sequence[float]) -> float:
+    """The lower quartile: other work on the machine only ever adds to a clock."""
+    return statistics.quantiles(values, n=4)[0] if len(values) > 1 else values[0]

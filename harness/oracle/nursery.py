@@ -1,0 +1,58 @@
+"""A worker made ahead of need, while the one before it is still being judged.
+
+What it takes to make one (a fork, a sandbox, a CUDA context) is work on the device and
+the cores, so it must be over before anything is clocked: ``settle`` waits for that.
+
+Does not: know what a worker is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+from harness.errors import HarnessFault
+from harness.supervisor import Child, ChildEnded
+
+
+class Nursery:
+    """Holds at most one worker that nobody has used yet."""
+
+    def __init__(self, make: Callable[[], Child]) -> None:
+        self._make = make
+        self._ready: Child | None = None
+        self._thread: threading.Thread | None = None
+
+    def take(self) -> Child:
+        """A worker: the one that was made ahead, or a new one.
+
+        Raises:
+            HarnessFault, ChildEnded: none can be made.
+        """
+        self.settle()
+        child, self._ready = self._ready, None
+        return child or self._make()
+
+    def expect(self) -> None:
+        """Begin to make one, in the background."""
+        if self._ready is None and self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
+
+    def settle(self) -> None:
+        """Wait until nothing is being made."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def close(self) -> None:
+        """End what nobody took."""
+        self.settle()
+        if self._ready is not None:
+            self._ready.kill()
+            self._ready = None
+
+    def _work(self) -> None:
+        with contextlib.suppress(HarnessFault, ChildEnded):  # then it is made when it is needed
+            self._ready = self._make()
