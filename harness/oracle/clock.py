@@ -34,7 +34,7 @@ from harness.settings import Settings
 from harness.worker.clock import Sample
 
 _TURN_MS = 25.0
-_CALLS = (2, 48)
+_CALLS = (2, 16)
 """Fewest and most calls of a turn that count; in between, as many as fill ``_TURN_MS``."""
 _ROOM_BYTES = {"cuda": 3 << 30, "cpu": 1 << 28}
 """Room for the tensors of a turn's calls in each worker."""
