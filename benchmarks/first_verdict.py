@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ CANDIDATES = {
     "relu": ROOT / "solutions" / "relu.py",
     "conv2d": ROOT / "solutions" / "conv2d.py",
 }
+STATES = ("cold", "again")
 OTHER = ("softmax", ROOT / "solutions" / "softmax.py")
 """The candidate that is judged for the sake of the preparation."""
 
@@ -97,38 +99,43 @@ def prepare(device: str, folder: Path) -> dict[str, float]:
     return {"first_use": first, "after_it": second, "preparation": first - second}
 
 
-def measure(device: str, path: Path | None, rounds: int, folder: Path) -> dict[str, Any]:
-    """Everything, round by round."""
+def measure(
+    device: str,
+    path: Path | None,
+    rounds: int,
+    folder: Path,
+    keep: Callable[[dict[str, Any]], None],
+) -> None:
+    """Everything, round by round; what there is so far is kept after each measurement."""
     prepared = prepare(device, folder)
     rows: list[dict[str, Any]] = []
+
+    def add(who: str, problem: str, state: str, measured: dict[str, Any]) -> None:
+        rows.append({"who": who, "candidate": problem, "state": state, **measured})
+        say_row(rows[-1])
+        keep({"prepared": prepared, "rows": rows, "ratios": ratios(rows)})
+
     for number in range(rounds):
         for problem, file in CANDIDATES.items():
-            place = f"{number}_{problem}"
-            for state in ("cold", "again"):
-                measured = ours(problem, file, device, folder, f"store_{place}")
-                rows.append({"who": "ours", "candidate": problem, "state": state, **measured})
-                say_row(rows[-1])
-            for state in ("cold", "again") if path else ():
-                measured = theirs(problem, file, path, folder, folder / f"build_{place}")
-                rows.append(
-                    {"who": "kernelbench", "candidate": problem, "state": state, **measured}
-                )
-                say_row(rows[-1])
-    return {"prepared": prepared, "rows": rows, "ratios": ratios(rows) if path else {}}
+            store, build = f"store_{number}_{problem}", folder / f"build_{number}_{problem}"
+            for state in STATES:
+                add("ours", problem, state, ours(problem, file, device, folder, store))
+            for state in STATES if path else ():
+                add("kernelbench", problem, state, theirs(problem, file, path, folder, build))
 
 
 def ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """How many times as long KernelBench takes, from the medians over rounds.
 
-    None for a candidate on which its process failed. ``built`` holds its first evaluation
-    against ours of a candidate that is built already.
+    Only of candidates that were measured in full and on which its process did not fail.
+    ``built`` holds its first evaluation against ours of a candidate that is built already.
     """
     found = {}
     for problem in CANDIDATES:
-        if any(r["verdict"] == "failed" for r in rows if r["candidate"] == problem):
+        of = [row for row in rows if row["candidate"] == problem]
+        mine, other = (medians(of, who) for who in ("ours", "kernelbench"))
+        if len(mine) + len(other) < 4 or any(row["verdict"] == "failed" for row in of):
             continue
-        mine = {s: seconds(rows, "ours", problem, s) for s in ("cold", "again")}
-        other = {s: seconds(rows, "kernelbench", problem, s) for s in ("cold", "again")}
         found[problem] = {
             "cold": other["cold"] / mine["cold"],
             "again": other["again"] / mine["again"],
@@ -137,12 +144,10 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def seconds(rows: list[dict[str, Any]], who: str, problem: str, state: str) -> float:
-    """The median over rounds."""
-    wanted = (who, problem, state)
-    return statistics.median(
-        row["seconds"] for row in rows if (row["who"], row["candidate"], row["state"]) == wanted
-    )
+def medians(rows: list[dict[str, Any]], who: str) -> dict[str, float]:
+    """Seconds by state, over rounds."""
+    taken = {s: [r["seconds"] for r in rows if (r["who"], r["state"]) == (who, s)] for s in STATES}
+    return {state: statistics.median(values) for state, values in taken.items() if values}
 
 
 def say(text: str) -> None:
@@ -171,19 +176,22 @@ def main() -> None:
     device, _ = choose(given.device)
     if path:
         peer.check(path)
-    with tempfile.TemporaryDirectory() as scratch:
-        result = measure(given.device, path, given.rounds, Path(scratch))
     record = {
         "device": device.model_dump(mode="json"),
         "host_cores": os.cpu_count(),
         "commit": commit(),
         "command": f"python benchmarks/first_verdict.py OUT{' --kernelbench PATH' if path else ''}"
-        f" --rounds {given.rounds} --device {given.device}",
+        f" --rounds {given.rounds}",
         "kernelbench": peer.describe(path) if path else None,
-        "result": result,
     }
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "first_verdict.json").write_text(json.dumps(record, indent=1) + "\n")
+
+    def keep(result: dict[str, Any]) -> None:
+        text = json.dumps({**record, "result": result}, indent=1) + "\n"
+        (given.out / "first_verdict.json").write_text(text)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        measure(given.device, path, given.rounds, Path(scratch), keep)
 
 
 if __name__ == "__main__":

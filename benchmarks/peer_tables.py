@@ -47,7 +47,7 @@ def first_verdict(record: dict[str, Any]) -> list[str]:
             "KernelBench's first evaluation against ours of a candidate that is built already: "
             f"{built}."
         )
-    rounds = len(result["rows"]) // len(dict.fromkeys(map(_key, result["rows"])))
+    rounds = len(result["rows"]) // len(set(map(_key, result["rows"])))
     if rounds > 1:
         said.append(f"Medians of {rounds} rounds; stages and verdicts of the first.")
     return [*lines, "", " ".join([*said, *_peer(record)])]
