@@ -95,7 +95,7 @@ def ours(
     if built and not store.is_dir():
         sys.exit(f"{store}: nothing is built there; run the part `ours` with the same --work first")
     begun = time.perf_counter()
-    preparation = None if built else prepare(chosen, work, device)
+    preparation = None if built else prepare(work, device)
     limit -= time.perf_counter() - begun
     if not built:
         shutil.rmtree(store, ignore_errors=True)
@@ -126,7 +126,7 @@ def ours(
     return summary(rows, faults, len(chosen), seconds, devices, finished, preparation)
 
 
-def prepare(chosen: list[Candidate], work: Path, device: str) -> dict[str, float]:
+def prepare(work: Path, device: str) -> dict[str, float]:
     """What the first use costs once: one candidate judged with and without what it prepares."""
     known = work / "preparation.json"
     if known.exists():
@@ -134,7 +134,8 @@ def prepare(chosen: list[Candidate], work: Path, device: str) -> dict[str, float
         return measured
     say("preparing")
     shutil.rmtree(work / "prepared", ignore_errors=True)
-    one = next(c for c in chosen if c.expected == "passed")
+    right = (c for c in candidates(None, device) if c.expected == "passed")
+    one = next(c for c in right if c.problem == "relu")
     taken = []
     for name in ("first", "second"):
         lay_out([one], work / "one")
@@ -242,7 +243,7 @@ def main() -> None:
         else:
             result = peer_batch.evaluate(layout, chosen, given.limit, given.devices)
     elif given.part == "preparation":
-        result = prepare(chosen, work, device_names(given.device, 1))
+        result = prepare(work, device_names(given.device, 1))
     else:
         names = device_names(given.device, given.devices)
         again = given.part == "ours_again"
