@@ -122,7 +122,9 @@ def ours(
         batch(work / "generations", run, device=device, settings=settings, watch=watch)
     except Late:
         finished = False
-    seconds = time.perf_counter() - begun if finished else limit
+    seconds = time.perf_counter() - begun
+    if rows and not finished:
+        seconds = rows[-1]["ended"]  # what was under way gave no verdict
     return summary(rows, faults, len(chosen), seconds, devices, finished, preparation)
 
 
