@@ -20,6 +20,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import peer_tables  # noqa: E402
+
 from harness.records import Verdict  # noqa: E402
 from tests.emulation.expectations import ANY, FOLDER, Expectation, expected  # noqa: E402
 
@@ -339,7 +341,22 @@ def emulated_times() -> str:
     return "\n".join([*lines, "", machines(*names)])
 
 
+def first_verdict() -> str:
+    """One candidate at a time, ours and KernelBench's."""
+    record = load("first_verdict")
+    return "\n".join([*peer_tables.first_verdict(record), "", machine(record)])
+
+
+def throughput() -> str:
+    """A batch, ours and KernelBench's, on one GPU and on several."""
+    names = sorted(path.stem for path in RESULTS.glob("throughput_*.json"))
+    lines = peer_tables.throughput({name: load(name) for name in names})
+    return "\n".join([*lines, "", machines(*names)])
+
+
 TABLES = {
+    "first verdict": first_verdict,
+    "throughput": throughput,
     "real answer": real_answer,
     "solutions": solutions,
     "verdicts": verdicts,

@@ -1,0 +1,198 @@
+"""How long the first verdict on one candidate takes, beside KernelBench's on the same files.
+
+    python benchmarks/first_verdict.py OUT --kernelbench PATH [--rounds N] [--device cuda]
+
+For every candidate, each time in a fresh process, clocked from its start to its exit:
+
+    cold    nothing built: an empty artifact store, an empty build directory
+    again   the same once more, with everything built
+
+Ours is ``kernel-harness grade FILE --json`` as a user runs it. KernelBench's is its
+``eval_kernel_against_ref`` as its scripts call it (see ``peer_child``). Our one-time
+preparation is done before, by judging another candidate twice with an empty artifact store, and
+is the difference between the two. Without ``--kernelbench`` only ours is measured.
+
+Does not: say anything about many candidates at a time (see ``throughput``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peer
+from spine import ROOT, commit
+
+from harness.devices import choose
+
+CANDIDATES = {
+    "relu": ROOT / "solutions" / "relu.py",
+    "conv2d": ROOT / "solutions" / "conv2d.py",
+}
+STATES = ("cold", "again")
+OTHER = ("softmax", ROOT / "solutions" / "softmax.py")
+"""The candidate that is judged for the sake of the preparation."""
+
+
+def ours(problem: str, file: Path, device: str, folder: Path, store: str) -> dict[str, Any]:
+    """One ``kernel-harness grade``, with its artifacts in ``store``."""
+    command = [sys.executable, "-m", "harness.cli", "grade", str(file)]
+    command += ["--problem", problem, "--device", device, "--json"]
+    environment = {
+        **os.environ,
+        "KERNEL_HARNESS_CACHE_DIR": str(folder / store),
+        "KERNEL_HARNESS_PREPARED_DIR": str(folder / "prepared"),
+    }
+    begun = time.perf_counter()
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    seconds = time.perf_counter() - begun
+    if done.returncode not in (0, 1):
+        sys.exit(f"kernel-harness grade {file.name} failed:\n{done.stderr[-2000:]}")
+    evaluation = json.loads(done.stdout)
+    return {
+        "seconds": seconds,
+        "stages": evaluation["stage_seconds"],
+        "verdict": evaluation["verdict"],
+        "trials": len(evaluation["trials"]),
+        "speedups": {s["mode"]: s["speedup"] for s in evaluation["speedups"]},
+    }
+
+
+def theirs(problem: str, file: Path, path: Path, folder: Path, build: Path) -> dict[str, Any]:
+    """One evaluation by KernelBench, with ``build`` as its build directory."""
+    out = folder / "peer.json"
+    out.unlink(missing_ok=True)
+    child = Path(__file__).with_name("peer_child.py")
+    reference = ROOT / "reference_models" / f"{problem}.py"
+    command = [sys.executable, str(child), str(reference), str(file), str(build)]
+    command += [peer.architecture(), str(out)]
+    build.mkdir(parents=True, exist_ok=True)
+    environment = peer.environment(path, folder)
+    begun = time.perf_counter()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - begun
+    if not out.exists():
+        return {"seconds": seconds, "verdict": "failed", "said": done.stderr[-2000:]}
+    said = json.loads(out.read_text())
+    verdict = "correct" if said["correct"] else "incorrect" if said["compiled"] else "not compiled"
+    stages = {name: said.pop(name) for name in ("import", "build", "check")}
+    return {"seconds": seconds, "stages": stages, "verdict": verdict, "said": said}
+
+
+def prepare(device: str, folder: Path) -> dict[str, float]:
+    """What the first use costs once: judging a candidate with and without what it prepares."""
+    say("the first use of all, which prepares")
+    first = ours(*OTHER, device, folder, "store_first")["seconds"]
+    say("the same with another empty store")
+    second = ours(*OTHER, device, folder, "store_second")["seconds"]
+    return {"first_use": first, "after_it": second, "preparation": first - second}
+
+
+def measure(
+    device: str,
+    path: Path | None,
+    rounds: int,
+    folder: Path,
+    keep: Callable[[dict[str, Any]], None],
+) -> None:
+    """Everything, round by round; what there is so far is kept after each measurement."""
+    prepared = prepare(device, folder)
+    rows: list[dict[str, Any]] = []
+
+    def add(who: str, problem: str, state: str, measured: dict[str, Any]) -> None:
+        rows.append({"who": who, "candidate": problem, "state": state, **measured})
+        say_row(rows[-1])
+        keep({"prepared": prepared, "rows": rows, "ratios": ratios(rows)})
+
+    for number in range(rounds):
+        for problem, file in CANDIDATES.items():
+            store, build = f"store_{number}_{problem}", folder / f"build_{number}_{problem}"
+            for state in STATES:
+                add("ours", problem, state, ours(problem, file, device, folder, store))
+            for state in STATES if path else ():
+                add("kernelbench", problem, state, theirs(problem, file, path, folder, build))
+
+
+def ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """How many times as long KernelBench takes, from the medians over rounds.
+
+    Only of candidates that were measured in full and on which its process did not fail.
+    ``built`` holds its first evaluation against ours of a candidate that is built already.
+    """
+    found = {}
+    for problem in CANDIDATES:
+        of = [row for row in rows if row["candidate"] == problem]
+        mine, other = (medians(of, who) for who in ("ours", "kernelbench"))
+        if len(mine) + len(other) < 4 or any(row["verdict"] == "failed" for row in of):
+            continue
+        found[problem] = {
+            "cold": other["cold"] / mine["cold"],
+            "again": other["again"] / mine["again"],
+            "built": other["cold"] / mine["again"],
+        }
+    return found
+
+
+def medians(rows: list[dict[str, Any]], who: str) -> dict[str, float]:
+    """Seconds by state, over rounds."""
+    taken = {s: [r["seconds"] for r in rows if (r["who"], r["state"]) == (who, s)] for s in STATES}
+    return {state: statistics.median(values) for state, values in taken.items() if values}
+
+
+def say(text: str) -> None:
+    """For whoever watches."""
+    sys.stderr.write(f"{text}\n")
+
+
+def say_row(row: dict[str, Any]) -> None:
+    """One line for a measurement."""
+    stages = " ".join(f"{name} {value:.1f}" for name, value in row.get("stages", {}).items())
+    say(
+        f"{row['candidate']:7} {row['who']:12} {row['state']:6} {row['seconds']:7.1f} s  "
+        f"{row['verdict']}  {stages}"
+    )
+
+
+def main() -> None:
+    """Measure and write ``first_verdict.json``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--kernelbench", type=Path)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--rounds", type=int, default=1)
+    given = parser.parse_args()
+    path = given.kernelbench.resolve() if given.kernelbench else None
+    device, _ = choose(given.device)
+    if path:
+        peer.check(path)
+    record = {
+        "device": device.model_dump(mode="json"),
+        "host_cores": os.cpu_count(),
+        "commit": commit(),
+        "command": f"python benchmarks/first_verdict.py OUT{' --kernelbench PATH' if path else ''}"
+        f" --rounds {given.rounds}",
+        "kernelbench": peer.describe(path) if path else None,
+    }
+    given.out.mkdir(parents=True, exist_ok=True)
+
+    def keep(result: dict[str, Any]) -> None:
+        text = json.dumps({**record, "result": result}, indent=1) + "\n"
+        (given.out / "first_verdict.json").write_text(text)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        measure(given.device, path, given.rounds, Path(scratch), keep)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The comparison's candidates and tables, as far as they need no device."""
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness.mapping import MANIFEST, read_manifest
+from harness.records import Verdict
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+CANDIDATES = BENCHMARKS / "candidates"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+
+
+def test_manifest_names_every_candidate_and_a_verdict() -> None:
+    entries = read_manifest(CANDIDATES)
+    assert set(entries) == {p.name for p in CANDIDATES.iterdir()} - {MANIFEST, "__pycache__"}
+    for entry in entries.values():
+        for kind in ("cuda", "emulated"):
+            assert all(Verdict(word) for word in entry["expected"][kind].split("|"))
+
+
+def test_there_are_enough_and_they_differ() -> None:
+    entries = read_manifest(CANDIDATES)
+    per_problem = Counter(entry["problem"] for entry in entries.values())
+    assert len(entries) >= 48
+    assert len(per_problem) == 5 and min(per_problem.values()) >= 9
+    right = sum(entry["expected"]["cuda"] == "passed" for entry in entries.values())
+    assert 0.6 <= right / len(entries) <= 0.7
+    texts = [(CANDIDATES / name).read_text() for name in entries]
+    sources = {re.search(r'cuda_source = r"""(.*?)"""', text, re.S)[1] for text in texts}
+    assert len(sources) == len(entries)
+
+
+def test_any_first_part_takes_the_problems_in_turn() -> None:
+    from throughput import candidates
+
+    chosen = candidates(25, "cuda")
+    assert [c.number for c in chosen] == list(range(1, 26))
+    assert set(Counter(c.problem for c in chosen).values()) == {5}
+
+
+def test_ratios_leave_out_what_failed() -> None:
+    from first_verdict import ratios
+
+    def row(who: str, state: str, seconds: float, verdict: str = "correct") -> dict:
+        return {
+            "who": who, "candidate": "relu", "state": state, "seconds": seconds,
+            "verdict": verdict,
+        }  # fmt: skip
+
+    rows = [row("ours", "cold", 10), row("ours", "again", 4), row("kernelbench", "cold", 60)]
+    assert ratios(rows) == {}
+    assert ratios([*rows, row("kernelbench", "again", 12)])["relu"] == {
+        "cold": 6,
+        "again": 3,
+        "built": 15,
+    }
+    assert ratios([*rows, row("kernelbench", "again", 1, "failed")]) == {}
+
+
+def test_a_partial_run_of_the_peer_is_said() -> None:
+    from peer_tables import throughput
+
+    ours = {
+        "judged": 56, "candidates": 56, "seconds": 280.0, "verdicts_per_hour": 720.0,
+        "device_stage_share": 0.8, "as_expected": 56, "devices": 1,
+        "preparation": {"preparation": 30.0},
+    }  # fmt: skip
+    peer = {"commit": "0123456789", "stand_ins": []}
+    build = {"built": 56, "candidates": 56, "compiled": 52, "seconds": 560.0, "workers": 16}
+    evaluation = {
+        "evaluated": 20, "candidates": 56, "seconds": 300.0, "devices": 1,
+        "agrees_with_expected": 18,
+    }  # fmt: skip
+    lines = throughput(
+        {
+            "throughput_kernelbench_build": {"result": build, "kernelbench": peer},
+            "throughput_kernelbench_eval": {"result": evaluation, "kernelbench": peer},
+            "throughput_ours": {"result": ours},
+            "throughput_ours_4devices": {
+                "result": {**ours, "devices": 4, "verdicts_per_hour": 2160.0, "preparation": None}
+            },
+        }
+    )
+    text = "\n".join(lines)
+    assert "KernelBench's over ours with nothing built: 5.0x" in text
+    assert "Ours is over 56 candidates, KernelBench's evaluation over the first 20" in text
+    assert "4 GPUs judge 3.0x as many an hour as one" in text
