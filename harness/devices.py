@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -124,6 +124,12 @@ def choose(wanted: str) -> tuple[Device, Gpu | None]:
     return cuda(usable[index]), usable[index]
 
 
+def architectures_of(present: Iterable[Gpu | None]) -> str:
+    """Every architecture among GPUs, as torch wants it; without a GPU it is Hopper's."""
+    found = {gpu.capability if gpu else (9, 0) for gpu in present} or {(9, 0)}
+    return ";".join(f"{major}.{minor}" for major, minor in sorted(found))
+
+
 def cuda(gpu: Gpu) -> Device:
     """The record of a GPU."""
     return Device(
@@ -187,22 +193,28 @@ def nvcc() -> str | None:
     return shutil.which("nvcc") or (str(usual) if usual.exists() else None)
 
 
+class LeaseTaken(UsageError):
+    """Another harness holds the device."""
+
+
 @contextlib.contextmanager
 def lease(gpu: Gpu | None, folder: Path, *, seconds: float = -1) -> Iterator[None]:
     """Hold a GPU exclusively among all harnesses of this host (the CPU is not held).
 
     Raises:
-        UsageError: another harness held it for ``seconds`` (negative waits for ever).
+        LeaseTaken: another harness held it for ``seconds`` (negative waits for ever).
+        UsageError: this thread holds it already, so that waiting would never end.
     """
     if gpu is None:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{gpu.uuid}.lease")
+    # A batch takes it in a device's thread and gives it back in another.
+    lock = FileLock(folder / f"{gpu.uuid}.lease", thread_local=False)
     try:
         lock.acquire(timeout=seconds)
     except Timeout as error:
-        raise UsageError(f"another harness holds {gpu.name} ({gpu.index})") from error
+        raise LeaseTaken(f"another harness holds {gpu.name} ({gpu.index})") from error
     except RuntimeError as error:  # waiting for a lock of one's own would never end
         raise UsageError(
             f"this process holds {gpu.name} ({gpu.index}) in another Grader; close that one first"

@@ -6,6 +6,7 @@ Does not: judge.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -54,3 +55,14 @@ class Prepared:
     seconds: dict[Stage, float] = field(default_factory=dict)
     evaluation: Evaluation | None = None
     """Set as soon as a verdict is reached without a device."""
+    begun: float = field(default_factory=time.perf_counter)
+    """When its text was first looked at."""
+    builder_wait: float = 0.0
+    """Seconds spent waiting for a builder."""
+    device_wait: float = 0.0
+    """Seconds spent ready and waiting for a device."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since its text was first looked at."""
+        return time.perf_counter() - self.begun

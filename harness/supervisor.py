@@ -454,5 +454,6 @@ def _clean_environment() -> dict[str, str]:
     inherited = os.environ.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([root, *([inherited] if inherited else [])])
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as the driver counts, so that N is GPU N
     environment["OPENBLAS_NUM_THREADS"] = "1"  # numpy's pool would start with the import
     return environment

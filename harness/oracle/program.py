@@ -2,6 +2,7 @@
 
 Messages from the grader (``op``):
     open       device, settings, and what workers must not see
+    health     a small computation with a known result, before anything else in a fresh oracle
     judge      one candidate on one problem; answered by ``done`` with an outcome
     baseline   the reference against itself compiled, and against a solution
 Messages to the grader on the way:
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 
 from harness.errors import ProblemError
+from harness.oracle import health
 from harness.oracle.judge import Judge, Outcome, Request
 from harness.oracle.problem import Problem
 from harness.oracle.stop import Stop
@@ -73,6 +75,8 @@ class Oracle:
         """Carry out one message."""
         if message["op"] == "open":
             return self._open(message)
+        if message["op"] == "health":
+            return health.examine("cpu" if message["cpu"] else "cuda:0")
         judge = self._judge(message["problem"])
         if message["op"] == "judge":
             request = Request(
