@@ -179,21 +179,19 @@ def test_a_device_that_another_harness_holds_is_waited_for_in_words_while_others
     assert session.devices[0].leased_seconds > 0
 
 
-def test_a_problem_that_our_side_fails_on_takes_no_device_out(
+def test_a_problem_that_kills_every_oracle_takes_no_device_out(
     bench: Callable[[int], Bench], tmp_path: Path
 ) -> None:
-    """Every one of its candidates would fail on every device, and then no device were left."""
-    broken = tmp_path / "broken.py"
-    # Right where the oracle runs, and not where a worker does.
-    broken.write_text(f'import os\nif os.path.exists("candidate.py"): raise OSError("no")\n{BARE}')
-    slip = tmp_path / "slip.py"
-    slip.write_text(BARE.replace("return [torch.rand(33, 7)]", "raise MemoryError"))
-    made = bench(1)
-    faults = made.judge([ProblemFile.read(broken), ProblemFile.read(slip)], samples=4)
-    after = Counter(e.kind for e in made.events)
+    """Its candidates are to blame, or we are: the devices judge our own reference as before."""
+    deadly = tmp_path / "deadly.py"
+    suicide = "import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)"
+    deadly.write_text(BARE.replace("return [torch.rand(33, 7)]", suicide))
+    made = bench(2)
+    faults = made.judge([ProblemFile.read(deadly), find("relu")], samples=3)
     assert not made.told(Kind.DEVICE_LOST), made.told(Kind.DEVICE_LOST)
-    assert after[Kind.FAULT] + after[Kind.ENDED] == 8
-    assert {f.problem for f in faults} >= {"slip"}
+    assert sorted(f.generation for f in faults) == [f"deadly/{n}.py" for n in range(3)]
+    assert all("the oracle died" in fault.text for fault in faults)
+    assert len(made.run.evaluations) == 3
 
 
 def test_what_is_recorded_accounts_for_the_whole_time(bench: Callable[[int], Bench]) -> None:
