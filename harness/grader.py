@@ -270,11 +270,12 @@ class Grader:
         artifact: Callable[[Message], tuple[Message, list[int]]],
         report: Report | None,
     ) -> dict[str, Any]:
+        silence = self.settings.silence_seconds + self.settings.stage_seconds
         try:
             oracle = self._open_oracle()
             oracle.post(message)
             while True:
-                reply = oracle.next(self.settings.silence_seconds)
+                reply = oracle.next(silence)
                 if "done" in reply:
                     done: dict[str, Any] = reply["done"]
                     return done

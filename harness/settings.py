@@ -70,4 +70,4 @@ class Settings(BaseSettings):
     build_jobs: int = Field(default_factory=_build_jobs)
     """Extensions built at a time in a batch: half the cores, as each runs up to two compilers."""
     silence_seconds: float = 1800.0
-    """How long the oracle may say nothing while it judges before it counts as hung."""
+    """How long the oracle may say nothing, beyond a stage's own limit, before it counts as hung."""

@@ -204,7 +204,7 @@ class Child:
         }
         try:
             child = cls._make(server, {"role": role, "confinement": confinement}, limits)
-        except ForkServerFault:
+        except BaseException:
             shutil.rmtree(workdir, ignore_errors=True)
             raise
         child.workdir = workdir
