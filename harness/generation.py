@@ -13,7 +13,7 @@ from typing import Self
 
 from harness.errors import GenerationError
 from harness.problems import ProblemFile
-from harness.records import Evaluation, Finding, Stage
+from harness.records import Evaluation, Finding, Stage, Verdict
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Prepared:
     seconds: dict[Stage, float] = field(default_factory=dict)
     evaluation: Evaluation | None = None
     """Set as soon as a verdict is reached without a device."""
+    refused: dict[str, tuple[Verdict, list[Finding]]] = field(default_factory=dict)
+    """What was asked for only on a device, and cannot be built; by spec."""
     begun: float = field(default_factory=time.perf_counter)
     """When its text was first looked at."""
     builder_wait: float = 0.0

@@ -22,13 +22,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness.build import Builder
-from harness.building import Refusal, Workshop
+from harness.building import Refusal, Unbuilt, Workshop
 from harness.devices import LeaseTaken, architectures_of, choose, lease
 from harness.emulation.preparation import prepare
 from harness.errors import DeviceFault, HarnessFault, OracleFault, ProblemError, UsageError
 from harness.generation import Generation, Prepared
 from harness.problems import ProblemFile, find
-from harness.reading import look_over, take_candidate
+from harness.reading import look_over, settled, take_candidate
 from harness.records import (
     DeviceKind,
     Evaluation,
@@ -179,6 +179,12 @@ class Grader:
         self._run(Stage.BUILD, self._shop.build, prepared, report)
         return prepared
 
+    def build_late(self, prepared: Prepared, late: Unbuilt) -> None:
+        """Build what a candidate asked for only on the device; what came of it is kept."""
+        begun = time.perf_counter()
+        self._shop.make_late(late.spec, prepared)
+        prepared.seconds[Stage.BUILD] += time.perf_counter() - begun
+
     def _run(self, stage: Stage, step: Step, prepared: Prepared, report: Report | None) -> None:
         if report is not None:
             report(stage)
@@ -190,10 +196,17 @@ class Grader:
 
     # Stages on the device
 
-    def judge(self, prepared: Prepared, report: Report | None = None) -> Evaluation:
+    def judge(
+        self,
+        prepared: Prepared,
+        report: Report | None = None,
+        patient: Callable[[], bool] = lambda: True,
+    ) -> Evaluation:
         """Run the oracle's stages on a prepared candidate; holds the device.
 
         Raises:
+            Unbuilt: the candidate asks for what it did not ask for when it was prepared, and
+                the caller is not ``patient`` enough to have it built meanwhile.
             OracleFault: the oracle failed; it is replaced before the next judgement.
             DeviceFault: the device fell ill meanwhile, so there is no verdict.
             ProblemError: the problem cannot be executed.
@@ -207,7 +220,7 @@ class Grader:
                 "gradients": self._gradients,
                 "clocked": self._clocked,
             },
-            lambda spec: self._shop.serve(spec, prepared, failed_builds),
+            lambda spec: self._shop.serve(spec, prepared, failed_builds, patient),
             report,
         )
         self._vitals.check()
@@ -429,7 +442,7 @@ class Grader:
                 sandbox=sandbox,
             ),
             findings=tuple(
-                sorted(_settled(verdict, prepared.findings), key=lambda f: rank.index(f.severity))
+                sorted(settled(verdict, prepared.findings), key=lambda f: rank.index(f.severity))
             ),
             gradients=gradients,
             trials=trials,
@@ -471,18 +484,6 @@ def grade(
     file = find(problem)
     with Grader(device, settings=settings, gradients=policy, clocked=clocked) as grader:
         return grader.grade(generation, file)
-
-
-def _settled(verdict: Verdict, findings: list[Finding]) -> list[Finding]:
-    """A candidate that passed has disproved what screening expected of a compiler."""
-    if verdict is not Verdict.PASSED:
-        return findings
-    return [
-        f.model_copy(update={"severity": Severity.WARNING})
-        if f.severity is Severity.ERROR and f.stage is Stage.SCREEN
-        else f
-        for f in findings
-    ]
 
 
 def _wire(problem: ProblemFile) -> Message:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from harness.extract import extract
 from harness.generation import Prepared
-from harness.records import Severity, Verdict
+from harness.records import Finding, Severity, Stage, Verdict
 from harness.screening import screen, signature_of
 
 
@@ -40,3 +40,15 @@ def look_over(prepared: Prepared, *, on_cpu: bool, waived: bool) -> Verdict | No
     # What a compiler is going to say is left for the compiler to say.
     rules = [f for f in screening.errors if not f.rule.startswith("build.")]
     return Verdict.REJECTED if rules else None
+
+
+def settled(verdict: Verdict, findings: list[Finding]) -> list[Finding]:
+    """A candidate that passed has disproved what screening expected of a compiler."""
+    if verdict is not Verdict.PASSED:
+        return findings
+    return [
+        f.model_copy(update={"severity": Severity.WARNING})
+        if f.severity is Severity.ERROR and f.stage is Stage.SCREEN
+        else f
+        for f in findings
+    ]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+from harness.building import Unbuilt
 from harness.errors import GenerationError, HarnessFault, ProblemError
 from harness.generation import Generation, Prepared
 from harness.grader import Grader
@@ -47,7 +48,7 @@ class Pipeline:
         self._events: queue.Queue[Event] = queue.Queue()
         self._ready = Ready()
         self._stations = [
-            Station(number, grader, self._ready, self._events.put)
+            Station(number, grader, self._ready, self._events.put, self._postpone)
             for number, grader in enumerate(graders)
         ]
         self._texts = ThreadPoolExecutor(1)
@@ -155,6 +156,17 @@ class Pipeline:
         else:
             self._events.put(Event(Kind.PREPARED, name))
             self._ready.put(Item(prepared))
+
+    def _postpone(self, item: Item, late: Unbuilt) -> None:
+        """On a device's thread: have a builder make what the candidate asks for, and go on."""
+        if not self._ready.closed:
+            left = time.perf_counter()
+            self._builders.submit(self._guarded, self._build_late, item.name, item, late, left)
+
+    def _build_late(self, item: Item, late: Unbuilt, left: float) -> None:
+        item.prepared.builder_wait += time.perf_counter() - left
+        self._graders[0].build_late(item.prepared, late)
+        self._ready.put(item)
 
 
 def _problem(work: Work) -> str:

@@ -24,6 +24,8 @@ class Item:
     """Healthy devices on which our side failed while it was judged."""
     tries: int = 0
     """How often our side failed on a healthy device while it was judged."""
+    postponed: int = 0
+    """How often it was taken off a device to build what it asked for only there."""
     losses: int = 0
     """How many devices fell ill while it was judged."""
 
@@ -45,6 +47,12 @@ class Ready:
     def closed(self) -> bool:
         """Whether the batch is over, or given up."""
         return self._closed
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is ready."""
+        with self._changed:
+            return not len(self._shelf)
 
     def close(self) -> None:
         """Let nobody wait any longer."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from harness.building import Unbuilt
 from harness.errors import BuildFault, DeviceFault, HarnessError, HarnessFault, ProblemError
 from harness.grader import Grader
 from harness.pool.events import Event, Kind, Watch
@@ -25,6 +26,9 @@ _TRIES = 2
 """How often a candidate is judged before a failure of ours on healthy devices is given up on."""
 _LOSSES = 2
 """Devices that may fall ill under one candidate; it is not given to another one then."""
+_POSTPONED = 3
+"""How often a candidate may leave a device to have something built; after that the device waits,
+as a candidate can ask for something new each time."""
 _STRIKES = 3
 """Different candidates in a row that our side fails on before the device has to clock our own
 reference to stay."""
@@ -39,12 +43,21 @@ _LEASE_SECONDS = 1.0
 class Station:
     """Judges what is ready on one device, until the batch is over or the device is lost."""
 
-    def __init__(self, number: int, grader: Grader, ready: Ready, tell: Watch) -> None:
+    def __init__(
+        self,
+        number: int,
+        grader: Grader,
+        ready: Ready,
+        tell: Watch,
+        postpone: Callable[[Item, Unbuilt], None],
+    ) -> None:
+        """``postpone`` has something built away from the device, and makes the item ready again."""
         self.lost: LostDevice | None = None
         self._number = number
         self._grader = grader
         self._ready = ready
         self._tell = tell
+        self._postpone = postpone
         self._struck: set[str] = set()
         self._judged = 0
         self._busy = self._waiting = self._leased = 0.0
@@ -97,7 +110,12 @@ class Station:
         findings = list(item.prepared.findings)
         begun = time.perf_counter()
         try:
-            evaluation = self._grader.judge(item.prepared)
+            evaluation = self._grader.judge(item.prepared, patient=lambda: self._patient(item))
+        except Unbuilt as late:
+            self._busy += time.perf_counter() - begun
+            item.prepared.findings = findings
+            item.postponed += 1
+            self._postpone(item, late)
         except Exception as error:
             self._busy += time.perf_counter() - begun
             item.prepared.findings = findings
@@ -106,6 +124,10 @@ class Station:
         else:
             self._busy += time.perf_counter() - begun
             self._ended(item, evaluation)
+
+    def _patient(self, item: Item) -> bool:
+        """Whether the device may wait for a compiler: others are not kept waiting by it."""
+        return self._ready.empty or item.postponed >= _POSTPONED
 
     def _ended(self, item: Item, evaluation: Evaluation) -> None:
         self._judged += 1

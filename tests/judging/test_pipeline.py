@@ -6,6 +6,7 @@ The candidate used here needs no build and ends early: it reaches a device, and 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import threading
 import time
@@ -45,6 +46,11 @@ class ModelNew(nn.Module):
     def forward(self, x):
         return x
 """
+LATE = RAISES.replace('raise ValueError("sample NUMBER cannot be made")', "pass").replace(
+    "return x\n",
+    'return load_inline(name="late", cpp_sources=[source], functions=["same"]).same(x)\n',
+)
+SAME = "torch::Tensor same"
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -83,9 +89,14 @@ class Bench:
             for _ in range(count)
         ]
 
-    def judge(self, problems: list[ProblemFile], *, samples: int) -> list[Fault]:
-        """Judge so many samples of each problem."""
+    def judge(
+        self, problems: list[ProblemFile], *, samples: int, first: str | None = None
+    ) -> list[Fault]:
+        """Judge so many samples of each problem, after another answer to the first one."""
         work = []
+        if first is not None:
+            other = Generation("first", first)
+            work.append((Task(Path("first"), "first", problems[0], {}), other))
         for problem in problems:
             for number in range(samples):
                 name = f"{problem.name}/{number}.py"
@@ -214,3 +225,16 @@ def test_a_healthy_device_passes_its_examination_and_a_dead_oracle_does_not() ->
         with assassin(grader), pytest.raises(DeviceFault, match="oracle"):
             grader.examine()
         grader.examine()
+
+
+def test_a_build_that_is_asked_for_only_on_the_device_keeps_no_device_waiting(
+    bench: Callable[[int], Bench],
+) -> None:
+    made = bench(1)
+    never_built_before = LATE.replace(SAME, f"// {secrets.token_hex()}\\n{SAME}")
+    faults = made.judge([find("relu")], samples=8, first=never_built_before)
+    assert not faults
+    *others, late = made.run.evaluations
+    assert (late.generation, late.verdict) == ("first", Verdict.WRONG_VALUES)
+    assert {e.verdict for e in others} == {Verdict.RUNTIME_ERROR}
+    assert late.stage_seconds[Stage.BUILD] > 5
