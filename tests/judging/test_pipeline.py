@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -122,11 +122,14 @@ def assassin(*victims: Grader) -> Iterator[None]:
     over = threading.Event()
 
     def kill() -> None:
+        killed = set()
         while not over.wait(0.01):
             for grader in victims:
                 oracle = grader._oracle
-                if oracle is not None and not oracle._dead:
-                    os.kill(oracle.pid, signal.SIGKILL)
+                if oracle is not None and oracle not in killed:
+                    killed.add(oracle)
+                    with suppress(ProcessLookupError):
+                        os.kill(oracle.pid, signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
