@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -65,6 +65,26 @@ def gpus() -> tuple[Gpu, ...]:
     return tuple(found)
 
 
+def usable_gpus() -> tuple[Gpu, ...]:
+    """The GPUs that this process may use: torch knows CUDA, and its caller has not hidden them."""
+    if not torch_cuda():
+        return ()
+    return left_visible(gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def left_visible(found: Sequence[Gpu], wanted: str | None) -> tuple[Gpu, ...]:
+    """What ``CUDA_VISIBLE_DEVICES`` leaves, in its order; like CUDA, nothing after a bad entry."""
+    if wanted is None:
+        return tuple(found)
+    chosen: list[Gpu] = []
+    for entry in filter(None, map(str.strip, wanted.split(","))):
+        named = [g for g in found if str(g.index) == entry or g.uuid.startswith(entry)]
+        if len(named) != 1 or named[0] in chosen:
+            break
+        chosen += named
+    return tuple(chosen)
+
+
 def torch_version() -> str:
     """The installed torch's version, local part included, without importing it."""
     try:
@@ -92,13 +112,14 @@ def torch_cuda() -> str:
 def choose(wanted: str) -> tuple[Device, Gpu | None]:
     """The device called ``auto``, ``emulated``, ``cpu``, ``cuda`` or ``cuda:N``.
 
+    N is the driver's number, as ``nvidia-smi`` shows it; ``cuda`` is the first that is visible.
     ``auto`` is a GPU where there is one, else the emulated device, else the CPU.
 
     Raises:
         UsageError: there is no such device here, and what there is.
     """
     kind, _, number = wanted.partition(":")
-    usable = gpus() if torch_cuda() else ()
+    usable = usable_gpus()
     if wanted == "auto":
         kind = "cuda" if usable else "cpu" if no_emulation() else "emulated"
     if kind == "cpu":
@@ -111,8 +132,8 @@ def choose(wanted: str) -> tuple[Device, Gpu | None]:
         raise UsageError(
             f"there is no device {wanted!r}; choose auto, emulated, cpu, cuda or cuda:N"
         )
-    index = int(number or 0)
-    if index >= len(usable):
+    gpu = next((g for g in usable if not number or g.index == int(number)), None)
+    if gpu is None:
         why = (
             f"this host has {len(usable)} usable GPU(s)"
             if gpus() or torch_cuda()
@@ -120,8 +141,10 @@ def choose(wanted: str) -> tuple[Device, Gpu | None]:
         )
         if gpus() and not torch_cuda():
             why = "the installed torch is a CPU build"
+        elif len(usable) < len(gpus()):
+            why = f"CUDA_VISIBLE_DEVICES leaves {[g.index for g in usable]}"
         raise UsageError(f"device {wanted} cannot be used: {why}")
-    return cuda(usable[index]), usable[index]
+    return cuda(gpu), gpu
 
 
 def architectures_of(present: Iterable[Gpu | None]) -> str:

@@ -21,6 +21,7 @@ from harness.devices import (
     emulated,
     gpus,
     lease,
+    left_visible,
     no_emulation,
     torch_cuda,
     torch_version,
@@ -176,6 +177,29 @@ def test_what_is_built_suits_every_gpu_that_is_there() -> None:
     assert architectures_of([GPU, older, GPU]) == "8.0;9.0"
     assert architectures_of([GPU]) == "9.0"
     assert architectures_of([None]) == architectures_of([]) == "9.0"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left"),
+    [
+        (None, [0, 1, 2]),
+        ("", []),
+        ("2,0", [2, 0]),
+        (" 1 , 2 ", [1, 2]),
+        ("GPU-b", [1]),
+        ("GPU-c,GPU-a", [2, 0]),
+        ("1,7,2", [1]),
+        ("1,1", [1]),
+        ("GPU-", []),
+        ("MIG-GPU-a", []),
+        ("-1", []),
+    ],
+)
+def test_gpus_that_the_caller_has_hidden_are_left_alone(
+    wanted: str | None, left: list[int]
+) -> None:
+    found = [Gpu(n, "A GPU", f"GPU-{'abc'[n]}", "580.00", (9, 0), 1) for n in range(3)]
+    assert [g.index for g in left_visible(found, wanted)] == left
 
 
 def test_a_gpu_that_its_driver_cannot_reach_is_ill_and_a_processor_never_is() -> None:

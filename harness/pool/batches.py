@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.devices import architectures_of, choose, gpus, torch_cuda
+from harness.devices import architectures_of, choose, usable_gpus
 from harness.generation import Generation
 from harness.grader import Grader
 from harness.mapping import tasks
@@ -111,8 +111,8 @@ def batch(
 
 
 def _device_names(device: str) -> list[str]:
-    """``auto`` and ``cuda`` mean every GPU that there is."""
-    usable = gpus() if torch_cuda() else ()
+    """``auto`` and ``cuda`` mean every GPU that this process may use."""
+    usable = usable_gpus()
     if device in ("auto", "cuda") and len(usable) > 1:
         return [f"cuda:{gpu.index}" for gpu in usable]
     return [device]
