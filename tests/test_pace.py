@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from builders import evaluation
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from harness import report
 from harness.cli.pace import Pace, Part, duration, sentence
+from harness.cli.progress import BatchProgress
+from harness.metrics import summarise
+from harness.pool.events import Event, Kind
+from harness.records import Verdict
+from harness.timings import LostDevice
 
 
 def test_nothing_is_foretold_before_something_was_judged() -> None:
@@ -70,3 +80,38 @@ def test_the_time_left_is_never_negative_and_ends_at_nothing(
 )
 def test_a_duration_is_said_as_a_person_says_it(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_each_generation_counts_once_in_either_part_however_it_ends(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=150)
+    device = evaluation(Verdict.LOAD_FAILED)
+    events = [
+        Event(Kind.RESUMED, "a"),
+        Event(Kind.ENDED, "b", evaluation(Verdict.REJECTED)),
+        Event(Kind.WAITING, "cuda:1", text="waiting for cuda:1, which another harness holds"),
+        Event(Kind.PREPARED, "c"),
+        Event(Kind.ENDED, "d", evaluation(Verdict.BUILD_FAILED)),
+        Event(Kind.DEVICE_LOST, "cuda:0", text="it is gone\nand more"),
+        Event(Kind.ENDED, "c", device),
+        Event(Kind.FAULT, "e", text="a failure of ours"),
+    ]
+    with BatchProgress(console, 5, enabled=True) as progress:
+        for event in events:
+            progress.event(event)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    for words in ("waiting for cuda:1", "cuda:0 is taken out: it is gone", "5/5 judged"):
+        assert words in said
+    assert "and more" not in said
+    assert [progress._pace.done(part) for part in Part] == [5, 5]
+    assert ("load_failed  c" in said) == (not terminal)
+
+
+def test_the_summary_says_which_devices_were_taken_out() -> None:
+    lost = LostDevice(device="cuda:3", reason="the driver cannot reach it\nTraceback")
+    record = summarise([evaluation()]).model_copy(update={"devices_lost": (lost,)})
+    console = Console(file=io.StringIO(), width=120)
+    console.print(report.summary(record))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "cuda:3 was taken out: the driver cannot reach it" in said
+    assert "Traceback" not in said

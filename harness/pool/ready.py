@@ -48,12 +48,6 @@ class Ready:
         """Whether the batch is over, or given up."""
         return self._closed
 
-    @property
-    def empty(self) -> bool:
-        """Whether nothing is ready."""
-        with self._changed:
-            return not len(self._shelf)
-
     def close(self) -> None:
         """Let nobody wait any longer."""
         with self._changed:

@@ -110,7 +110,9 @@ class Station:
         findings = list(item.prepared.findings)
         begun = time.perf_counter()
         try:
-            evaluation = self._grader.judge(item.prepared, patient=lambda: self._patient(item))
+            evaluation = self._grader.judge(
+                item.prepared, patient=lambda: item.postponed >= _POSTPONED
+            )
         except Unbuilt as late:
             self._busy += time.perf_counter() - begun
             item.prepared.findings = findings
@@ -124,10 +126,6 @@ class Station:
         else:
             self._busy += time.perf_counter() - begun
             self._ended(item, evaluation)
-
-    def _patient(self, item: Item) -> bool:
-        """Whether the device may wait for a compiler: others are not kept waiting by it."""
-        return self._ready.empty or item.postponed >= _POSTPONED
 
     def _ended(self, item: Item, evaluation: Evaluation) -> None:
         self._judged += 1
