@@ -26,6 +26,14 @@ Refusal = tuple[Verdict, list[Finding]]
 """Why there is no artifact."""
 
 
+class Unbuilt(Exception):
+    """What a worker asks for is yet to be built, and its device has better things to do."""
+
+    def __init__(self, spec: ExtensionSpec) -> None:
+        super().__init__(f"the extension {spec.name!r} is yet to be built")
+        self.spec = spec
+
+
 @dataclass(frozen=True)
 class Workshop:
     """Builds candidates for one kind of device."""
@@ -95,17 +103,33 @@ class Workshop:
             return Verdict.UNSUPPORTED, found
         return Verdict.BUILD_FAILED, diagnostics.findings(spec, artifact.log, candidate)
 
+    def make_late(self, spec: ExtensionSpec, prepared: Prepared) -> None:
+        """Build what was ``Unbuilt``; a refusal is kept for when it is asked for again."""
+        if (refusal := self.make(spec, prepared)) is not None:
+            prepared.refused[spec.model_dump_json()] = refusal
+
     def serve(
-        self, wire: Message, prepared: Prepared, refusals: list[Refusal]
+        self,
+        wire: Message,
+        prepared: Prepared,
+        refusals: list[Refusal],
+        patient: Callable[[], bool] = lambda: True,
     ) -> tuple[Message, list[int]]:
-        """What a worker gets for a spec: the library's descriptor, or words (and a refusal)."""
+        """What a worker gets for a spec: the library's descriptor, or words (and a refusal).
+
+        Raises:
+            Unbuilt: it is not in the store, and nobody is ``patient`` enough to wait for it.
+        """
         try:
             spec = ExtensionSpec.model_validate(wire)
         except ValidationError as error:
             return {"error": f"this is not an extension that can be built: {error}"}, []
         if spec.is_cuda and self.kind is DeviceKind.CPU:
             return {"error": "there is no GPU for CUDA sources"}, []
-        if (refusal := self.make(spec, prepared)) is not None:
+        known = prepared.refused.get(spec.model_dump_json())
+        if known is None and not self.builder.has(spec) and not patient():
+            raise Unbuilt(spec)
+        if (refusal := known or self.make(spec, prepared)) is not None:
             refusals.append(refusal)
             return {"error": f"Error building extension '{spec.name}'"}, []
         built = self.builder.build(spec)

@@ -10,7 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -65,6 +65,26 @@ def gpus() -> tuple[Gpu, ...]:
     return tuple(found)
 
 
+def usable_gpus() -> tuple[Gpu, ...]:
+    """The GPUs that this process may use: torch knows CUDA, and its caller has not hidden them."""
+    if not torch_cuda():
+        return ()
+    return left_visible(gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def left_visible(found: Sequence[Gpu], wanted: str | None) -> tuple[Gpu, ...]:
+    """What ``CUDA_VISIBLE_DEVICES`` leaves, in its order; like CUDA, nothing after a bad entry."""
+    if wanted is None:
+        return tuple(found)
+    chosen: list[Gpu] = []
+    for entry in filter(None, map(str.strip, wanted.split(","))):
+        named = [g for g in found if str(g.index) == entry or g.uuid.startswith(entry)]
+        if len(named) != 1 or named[0] in chosen:
+            break
+        chosen += named
+    return tuple(chosen)
+
+
 def torch_version() -> str:
     """The installed torch's version, local part included, without importing it."""
     try:
@@ -92,13 +112,14 @@ def torch_cuda() -> str:
 def choose(wanted: str) -> tuple[Device, Gpu | None]:
     """The device called ``auto``, ``emulated``, ``cpu``, ``cuda`` or ``cuda:N``.
 
+    N is the driver's number, as ``nvidia-smi`` shows it; ``cuda`` is the first that is visible.
     ``auto`` is a GPU where there is one, else the emulated device, else the CPU.
 
     Raises:
         UsageError: there is no such device here, and what there is.
     """
     kind, _, number = wanted.partition(":")
-    usable = gpus() if torch_cuda() else ()
+    usable = usable_gpus()
     if wanted == "auto":
         kind = "cuda" if usable else "cpu" if no_emulation() else "emulated"
     if kind == "cpu":
@@ -111,8 +132,8 @@ def choose(wanted: str) -> tuple[Device, Gpu | None]:
         raise UsageError(
             f"there is no device {wanted!r}; choose auto, emulated, cpu, cuda or cuda:N"
         )
-    index = int(number or 0)
-    if index >= len(usable):
+    gpu = next((g for g in usable if not number or g.index == int(number)), None)
+    if gpu is None:
         why = (
             f"this host has {len(usable)} usable GPU(s)"
             if gpus() or torch_cuda()
@@ -120,8 +141,16 @@ def choose(wanted: str) -> tuple[Device, Gpu | None]:
         )
         if gpus() and not torch_cuda():
             why = "the installed torch is a CPU build"
+        elif len(usable) < len(gpus()):
+            why = f"CUDA_VISIBLE_DEVICES leaves {[g.index for g in usable]}"
         raise UsageError(f"device {wanted} cannot be used: {why}")
-    return cuda(usable[index]), usable[index]
+    return cuda(gpu), gpu
+
+
+def architectures_of(present: Iterable[Gpu | None]) -> str:
+    """Every architecture among GPUs, as torch wants it; without a GPU it is Hopper's."""
+    found = {gpu.capability if gpu else (9, 0) for gpu in present} or {(9, 0)}
+    return ";".join(f"{major}.{minor}" for major, minor in sorted(found))
 
 
 def cuda(gpu: Gpu) -> Device:
@@ -187,22 +216,28 @@ def nvcc() -> str | None:
     return shutil.which("nvcc") or (str(usual) if usual.exists() else None)
 
 
+class LeaseTaken(UsageError):
+    """Another harness holds the device."""
+
+
 @contextlib.contextmanager
 def lease(gpu: Gpu | None, folder: Path, *, seconds: float = -1) -> Iterator[None]:
     """Hold a GPU exclusively among all harnesses of this host (the CPU is not held).
 
     Raises:
-        UsageError: another harness held it for ``seconds`` (negative waits for ever).
+        LeaseTaken: another harness held it for ``seconds`` (negative waits for ever).
+        UsageError: this thread holds it already, so that waiting would never end.
     """
     if gpu is None:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{gpu.uuid}.lease")
+    # A batch takes it in a device's thread and gives it back in another.
+    lock = FileLock(folder / f"{gpu.uuid}.lease", thread_local=False)
     try:
         lock.acquire(timeout=seconds)
     except Timeout as error:
-        raise UsageError(f"another harness holds {gpu.name} ({gpu.index})") from error
+        raise LeaseTaken(f"another harness holds {gpu.name} ({gpu.index})") from error
     except RuntimeError as error:  # waiting for a lock of one's own would never end
         raise UsageError(
             f"this process holds {gpu.name} ({gpu.index}) in another Grader; close that one first"

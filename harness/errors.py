@@ -10,6 +10,7 @@
         ├── OracleFault         the trusted process failed or died
         ├── ForkServerFault     the process that makes workers failed or died
         ├── BuildFault          the build tools themselves could not run
+        ├── PreparationFault    the emulated device could not be built
         └── DeviceFault         the device failed a health check
 
 What a candidate does wrong is never an exception here: it is a verdict with

@@ -187,6 +187,7 @@ def _confine(wire: dict[str, Any], status_fd: int, channel_fd: int) -> str:
         )
     )
     keep = {"PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_HOME", "CC", "CXX"}
+    keep.add("CUDA_DEVICE_ORDER")  # a worker's GPU N is the oracle's
     environment = {k: v for k, v in os.environ.items() if k in keep}
     os.environ.clear()
     os.environ.update(environment, HOME=str(workdir), TMPDIR=str(workdir))

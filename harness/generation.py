@@ -6,13 +6,14 @@ Does not: judge.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from harness.errors import GenerationError
 from harness.problems import ProblemFile
-from harness.records import Evaluation, Finding, Stage
+from harness.records import Evaluation, Finding, Stage, Verdict
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,16 @@ class Prepared:
     seconds: dict[Stage, float] = field(default_factory=dict)
     evaluation: Evaluation | None = None
     """Set as soon as a verdict is reached without a device."""
+    refused: dict[str, tuple[Verdict, list[Finding]]] = field(default_factory=dict)
+    """What was asked for only on a device, and cannot be built; by spec."""
+    begun: float = field(default_factory=time.perf_counter)
+    """When its text was first looked at."""
+    builder_wait: float = 0.0
+    """Seconds spent waiting for a builder."""
+    device_wait: float = 0.0
+    """Seconds spent ready and waiting for a device."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since its text was first looked at."""
+        return time.perf_counter() - self.begun

@@ -1,8 +1,9 @@
 """One judgement from end to end: extract, screen, build, then the oracle's stages.
 
 ``Grader`` owns the processes (fork server, builder, one oracle) and can judge any
-number of generations; ``grade`` is the one-shot form. ``prepare`` needs no device
-and is safe to call from several threads; ``judge`` holds the device.
+number of generations; ``grade`` is the one-shot form. ``prepare`` (``read``, then
+``build``) needs no device and is safe to call from several threads; ``judge`` holds
+the device.
 
 Does not: import torch, print, or decide which files belong to which problem.
 """
@@ -10,6 +11,7 @@ Does not: import torch, print, or decide which files belong to which problem.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import secrets
@@ -21,13 +23,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness.build import Builder
-from harness.building import Refusal, Workshop
-from harness.devices import Gpu, choose, lease
+from harness.building import Refusal, Unbuilt, Workshop
+from harness.devices import LeaseTaken, architectures_of, choose, lease
 from harness.emulation.preparation import prepare
-from harness.errors import OracleFault, ProblemError, UsageError
-from harness.extract import extract
+from harness.errors import DeviceFault, HarnessFault, OracleFault, ProblemError, UsageError
 from harness.generation import Generation, Prepared
 from harness.problems import ProblemFile, find
+from harness.reading import look_over, settled, take_candidate
 from harness.records import (
     DeviceKind,
     Evaluation,
@@ -43,13 +45,17 @@ from harness.records import (
     Trial,
     Verdict,
 )
-from harness.screening import screen, signature_of
 from harness.settings import Settings
 from harness.supervisor import Child, ChildEnded, ForkServer, Limits
 from harness.version import __version__
+from harness.vitals import Vitals
 from harness.wire import Message
 
 Report = Callable[[Stage], None]
+Step = Callable[[Prepared], Verdict | None]
+
+_HEALTH_SECONDS = 60.0
+"""How long a healthy device may take for a small computation, its context's start included."""
 
 
 class Grader:
@@ -64,8 +70,25 @@ class Grader:
         clocked: bool = True,
         hidden: tuple[Path, ...] = (),
         server: ForkServer | None = None,
+        architectures: str | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
+        """For one device.
+
+        Args:
+            device: ``auto``, ``cuda``, ``cuda:N``, ``emulated`` or ``cpu``.
+            settings: Limits and places.
+            gradients: The policy; each problem's own by default.
+            clocked: Whether to measure speedups of what passes.
+            hidden: What candidates must not see, besides the cache.
+            server: A fork server to share; one of its own by default.
+            architectures: What to build for, as torch names it; the device's own by default.
+            say: Called with a sentence when something of the host's is waited for.
+        """
         self.device, self._gpu = choose(device)
+        self._architectures = architectures or architectures_of((self._gpu,))
+        self._say: Callable[[str], None] = say or (lambda text: None)
+        self._vitals = Vitals(self._gpu)
         self.settings = settings or Settings()
         self._gradients = gradients
         self._emulated = self.device.kind is DeviceKind.EMULATED
@@ -99,7 +122,7 @@ class Grader:
             builder = Builder(self._server, self.settings, prepared=prepared)
         else:
             self._workers = self._server
-            architectures = _architectures(self._gpu)
+            architectures = self._architectures
             builder = Builder(self._server, self.settings, architectures=architectures)
         self._workshop = Workshop(builder, self.device.kind, self.settings, self._worker)
         return self
@@ -138,55 +161,57 @@ class Grader:
         self, generation: Generation, problem: ProblemFile, report: Report | None = None
     ) -> Prepared:
         """Extract, screen and build. Safe to call from several threads."""
+        prepared = self.read(generation, problem, report)
+        return prepared if prepared.evaluation is not None else self.build(prepared, report)
+
+    def read(
+        self, generation: Generation, problem: ProblemFile, report: Report | None = None
+    ) -> Prepared:
+        """Extract and screen, which takes no processes and little time."""
         prepared = Prepared(generation, problem, datetime.now(UTC).isoformat(timespec="seconds"))
-        for stage, step in (
-            (Stage.EXTRACT, self._extract),
-            (Stage.SCREEN, self._screen),
-            (Stage.BUILD, self._build),
-        ):
-            if report is not None:
-                report(stage)
-            begun = time.perf_counter()
-            ended = step(prepared)
-            prepared.seconds[stage] = time.perf_counter() - begun
-            if ended is not None:
-                prepared.evaluation = self._evaluation(prepared, ended, stage)
-                break
+        on_cpu = self.device.kind is DeviceKind.CPU
+        waived = self._policy_of(problem) is GradientPolicy.OFF
+        self._run(Stage.EXTRACT, take_candidate, prepared, report)
+        if prepared.evaluation is None:
+            look = functools.partial(look_over, on_cpu=on_cpu, waived=waived)
+            self._run(Stage.SCREEN, look, prepared, report)
         return prepared
 
-    def _extract(self, prepared: Prepared) -> Verdict | None:
-        extraction = extract(prepared.generation.text)
-        prepared.findings += extraction.findings
-        prepared.candidate = extraction.candidate
-        return Verdict.NO_CODE if extraction.candidate is None else None
+    def build(self, prepared: Prepared, report: Report | None = None) -> Prepared:
+        """Build what was read."""
+        self._run(Stage.BUILD, self._shop.build, prepared, report)
+        return prepared
 
-    def _screen(self, prepared: Prepared) -> Verdict | None:
-        native = self.device.kind is DeviceKind.CPU and "__global__" not in self._text(prepared)
-        screening = screen(
-            self._text(prepared), signature_of(prepared.problem.source), native=native
-        )
-        waived = self._policy_of(prepared.problem) is GradientPolicy.OFF
-        prepared.findings += [
-            f
-            for f in screening.findings
-            if not (waived and f.rule == "R06" and f.severity is Severity.WARNING)
-        ]
-        if not screening.syntax_ok:
-            return Verdict.SYNTAX_ERROR
-        # What a compiler is going to say is left for the compiler to say.
-        rules = [f for f in screening.errors if not f.rule.startswith("build.")]
-        return Verdict.REJECTED if rules else None
+    def build_late(self, prepared: Prepared, late: Unbuilt) -> None:
+        """Build what a candidate asked for only on the device; what came of it is kept."""
+        begun = time.perf_counter()
+        self._shop.make_late(late.spec, prepared)
+        prepared.seconds[Stage.BUILD] += time.perf_counter() - begun
 
-    def _build(self, prepared: Prepared) -> Verdict | None:
-        return self._shop.build(prepared)
+    def _run(self, stage: Stage, step: Step, prepared: Prepared, report: Report | None) -> None:
+        if report is not None:
+            report(stage)
+        begun = time.perf_counter()
+        ended = step(prepared)
+        prepared.seconds[stage] = time.perf_counter() - begun
+        if ended is not None:
+            prepared.evaluation = self._evaluation(prepared, ended, stage)
 
     # Stages on the device
 
-    def judge(self, prepared: Prepared, report: Report | None = None) -> Evaluation:
+    def judge(
+        self,
+        prepared: Prepared,
+        report: Report | None = None,
+        patient: Callable[[], bool] = lambda: True,
+    ) -> Evaluation:
         """Run the oracle's stages on a prepared candidate; holds the device.
 
         Raises:
+            Unbuilt: the candidate asks for what it did not ask for when it was prepared, and
+                the caller is not ``patient`` enough to have it built meanwhile.
             OracleFault: the oracle failed; it is replaced before the next judgement.
+            DeviceFault: the device fell ill meanwhile, so there is no verdict.
             ProblemError: the problem cannot be executed.
         """
         failed_builds: list[Refusal] = []
@@ -200,9 +225,10 @@ class Grader:
                 "batch": self._batch,
                 "more": self._shared is not None,
             },
-            lambda spec: self._shop.serve(spec, prepared, failed_builds),
+            lambda spec: self._shop.serve(spec, prepared, failed_builds, patient),
             report,
         )
+        self._vitals.check()
         verdict, stage = Verdict(done["verdict"]), Stage(done["stage"])
         findings = [Finding.model_validate(f) for f in done["findings"]]
         early = verdict in (Verdict.LOAD_FAILED, Verdict.RUNTIME_ERROR, Verdict.WRONG_INTERFACE)
@@ -262,11 +288,12 @@ class Grader:
         artifact: Callable[[Message], tuple[Message, list[int]]],
         report: Report | None,
     ) -> dict[str, Any]:
+        silence = self.settings.silence_seconds + self.settings.stage_seconds
         try:
             oracle = self._open_oracle()
             oracle.post(message)
             while True:
-                reply = oracle.next()
+                reply = oracle.next(silence)
                 if "done" in reply:
                     done: dict[str, Any] = reply["done"]
                     return done
@@ -284,15 +311,53 @@ class Grader:
         except ChildEnded as error:
             self._drop_oracle()
             raise OracleFault(f"the oracle died: {error} {error.output}") from error
-        except OracleFault:
+        except ProblemError:
+            raise
+        except BaseException:  # whatever was asked last, its answer must not meet the next question
             self._drop_oracle()
             raise
 
+    def hold(self, seconds: float = -1) -> bool:
+        """Take the device's lease, if it is not held yet; whether it is held now.
+
+        Raises:
+            DeviceFault: the device does not answer its driver.
+        """
+        if not self._leased:
+            folder = self.settings.cache_dir / "leases"
+            try:
+                self._owned.enter_context(lease(self._gpu, folder, seconds=seconds))
+            except LeaseTaken:
+                return False
+            self._leased = True
+            self._vitals.begin()
+        return True
+
+    def examine(self) -> None:
+        """Look at the device from a fresh oracle, where no candidate has been.
+
+        Raises:
+            DeviceFault: the driver cannot reach it, no oracle can be opened on it, or it
+                computes wrongly.
+        """
+        self._drop_oracle()
+        try:
+            self._vitals.check()
+            oracle = self._open_oracle()
+            oracle.post({"op": "health", "cpu": self._gpu is None})
+            reply = oracle.next(_HEALTH_SECONDS)
+        except (HarnessFault, ChildEnded) as error:
+            self._drop_oracle()
+            raise DeviceFault(f"a fresh oracle fails on it: {error}") from error
+        if "done" not in reply:
+            self._drop_oracle()
+            raise DeviceFault(f"a health check fails: {reply.get('fault', 'no answer')}")
+
     def _open_oracle(self) -> Child:
         if self._oracle is None:
-            if not self._leased:
-                self._owned.enter_context(lease(self._gpu, self.settings.cache_dir / "leases"))
-                self._leased = True
+            if not self.hold(0):
+                self._say(f"waiting for {self.name}, which another harness holds")
+                self.hold()
             self._oracle = Child.oracle(self._running, self._makers)
             self._oracle.post(
                 {
@@ -314,6 +379,11 @@ class Grader:
             self._oracle = None
 
     # Common
+
+    @property
+    def name(self) -> str:
+        """The device's short name: ``cuda:0``, ``cpu``, ``emulated``."""
+        return f"cuda:{self._gpu.index}" if self._gpu else str(self.device.kind)
 
     def _worker(self) -> Child:
         return Child.confined(self._makers, "worker", Limits.of(self.settings), hidden=self._hidden)
@@ -341,10 +411,6 @@ class Grader:
         """Whether gradients are judged: as asked for, else as the problem declares."""
         declared = problem.policy("GRADIENTS", GradientPolicy, GradientPolicy.REQUIRED)
         return self._gradients or declared
-
-    @staticmethod
-    def _text(prepared: Prepared) -> str:
-        return prepared.candidate or ""
 
     def _evaluation(
         self,
@@ -381,13 +447,16 @@ class Grader:
                 sandbox=sandbox,
             ),
             findings=tuple(
-                sorted(_settled(verdict, prepared.findings), key=lambda f: rank.index(f.severity))
+                sorted(settled(verdict, prepared.findings), key=lambda f: rank.index(f.severity))
             ),
             gradients=gradients,
             trials=trials,
             speedups=speedups,
             launches=launches or {},
             stage_seconds=prepared.seconds,
+            builder_wait_seconds=prepared.builder_wait,
+            device_wait_seconds=prepared.device_wait,
+            wall_seconds=prepared.elapsed,
             started_at=prepared.started_at,
         )
 
@@ -420,24 +489,6 @@ def grade(
     file = find(problem)
     with Grader(device, settings=settings, gradients=policy, clocked=clocked) as grader:
         return grader.grade(generation, file)
-
-
-def _settled(verdict: Verdict, findings: list[Finding]) -> list[Finding]:
-    """A candidate that passed has disproved what screening expected of a compiler."""
-    if verdict is not Verdict.PASSED:
-        return findings
-    return [
-        f.model_copy(update={"severity": Severity.WARNING})
-        if f.severity is Severity.ERROR and f.stage is Stage.SCREEN
-        else f
-        for f in findings
-    ]
-
-
-def _architectures(gpu: Gpu | None) -> str:
-    """As torch wants it; a machine without a GPU compiles for Hopper."""
-    major, minor = gpu.capability if gpu else (9, 0)
-    return f"{major}.{minor}"
 
 
 def _wire(problem: ProblemFile) -> Message:

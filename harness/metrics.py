@@ -25,6 +25,7 @@ from harness.records import (
     Record,
     Verdict,
 )
+from harness.timings import LostDevice, Timings
 
 PASS_AT = (1, 5, 10)
 """The sample counts k for which pass@k is given."""
@@ -157,6 +158,10 @@ class Summary(Record):
     """How often each verdict was reached, in the order of the vocabulary."""
     devices: tuple[DeviceSummary, ...]
     """Each kind of device apart."""
+    devices_lost: tuple[LostDevice, ...] = ()
+    """Devices that fell ill and were taken out while the batch ran."""
+    timings: Timings | None = None
+    """Where the time went (batches only)."""
 
 
 def summarise(evaluations: Iterable[Evaluation]) -> Summary:

@@ -5,7 +5,7 @@ a speedup is computed from two stored latencies and stored nowhere, and a
 timing exists only where values (and gradients, unless the policy waives them)
 passed on a device that can be clocked.
 
-Does not: judge, measure, or touch a tensor. Imports pydantic and nothing of ours.
+Does not: judge, measure, or touch a tensor. Imports pydantic and the base of all records.
 """
 
 from __future__ import annotations
@@ -14,36 +14,12 @@ import math
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    computed_field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, computed_field, field_validator, model_validator
+
+from harness._record import Positive
+from harness._record import Record as Record
 
 SCHEMA_VERSION: Final = 1
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-"""A time or a ratio: infinity would make a score without a measurement."""
-
-
-class Record(BaseModel):
-    """Base of all records: immutable, and closed against unknown fields."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _derived_values_are_not_read(cls, data: object) -> object:
-        """What is computed from other fields is written for readers, and computed again here."""
-        if not isinstance(data, dict):
-            return data
-        return {k: v for k, v in data.items() if k not in cls.model_computed_fields}
 
 
 class Stage(StrEnum):
@@ -437,12 +413,29 @@ class Evaluation(Record):
     """Every correctness check."""
     speedups: tuple[Speedup, ...] = ()
     """Every clocked mode."""
-    launches: dict[str, Annotated[int, Field(ge=1)]] = {}
+    launches: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Launches per kernel in one forward and backward (emulated device only)."""
-    stage_seconds: dict[Stage, float] = {}
+    stage_seconds: dict[Stage, float] = Field(default_factory=dict)
     """Seconds spent in each stage that ran."""
+    builder_wait_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds after screening in which every builder was busy with others."""
+    device_wait_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds in which it was ready, and every device that might judge it was not."""
+    wall_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds from the first look at the text to the verdict (0: not recorded)."""
     started_at: str = ""
     """UTC time at which the judgement began, ISO 8601."""
+
+    @computed_field
+    @property
+    def other_seconds(self) -> float:
+        """What neither a stage nor a wait accounts for.
+
+        Processes that start, the problem's load on the device, tries that failed.
+        """
+        known = sum(self.stage_seconds.values())
+        known += self.builder_wait_seconds + self.device_wait_seconds
+        return max(0.0, self.wall_seconds - known)
 
     @property
     def passed(self) -> bool:

@@ -123,6 +123,8 @@ def summary(record: Summary, faults: Sequence[Fault] = ()) -> RenderableType:
                     f"{'–' if mean is None else f'{mean:.3f}x'} of {speed.clocked}"
                 )
             )
+    for lost in record.devices_lost:
+        parts.append(Text(f"{lost.device} was taken out: {lost.reason.splitlines()[0]}", "red"))
     if faults:
         parts.append(Text(f"{len(faults)} harness faults, not scored:", "bold red"))
         parts += [Text(f"  {f.generation}: {f.text.splitlines()[0]}") for f in faults]

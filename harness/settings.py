@@ -23,6 +23,13 @@ def _prepared_home() -> Path:
     return _cache_home("kernel-harness-prepared")
 
 
+def _build_jobs() -> int:
+    """By the cores that this process may use, which can be fewer than the host has."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(2, len(os.sched_getaffinity(0)) // 2)
+    return max(2, (os.cpu_count() or 2) // 2)
+
+
 class Settings(BaseSettings):
     """Limits and places of one harness."""
 
@@ -62,5 +69,7 @@ class Settings(BaseSettings):
     """What separates two equal modules for good, as half-width of an interval, relative."""
     build_without_gpu: bool = True
     """Whether CUDA candidates are compiled where they cannot be run."""
-    build_jobs: int = Field(default_factory=lambda: max(2, (os.cpu_count() or 2) // 2))
-    """Extensions built at a time in a batch."""
+    build_jobs: int = Field(default_factory=_build_jobs)
+    """Extensions built at a time in a batch: half the cores, as each runs up to two compilers."""
+    silence_seconds: float = 1800.0
+    """How long the oracle may say nothing, beyond a stage's own limit, before it counts as hung."""

@@ -1,13 +1,15 @@
 """What outlives a process: the evaluations of a run, and the baselines of a device.
 
 A run is a directory with one JSON line per generation, flushed to disk as it
-ends. A line that a kill cut short is dropped when the run is resumed.
+ends. A line that a kill cut short is dropped when the run is resumed. Beside it lie
+``faults.jsonl``, and ``sessions.jsonl`` with a line per process that worked on the run.
 
 Does not: judge, or hold anything in memory that is not on disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -17,6 +19,7 @@ from pydantic import Field, ValidationError
 
 from harness.errors import RunError
 from harness.records import Device, Evaluation, Record, Speedup
+from harness.timings import Session
 
 
 class Fault(Record):
@@ -43,6 +46,7 @@ class Run:
         self._path = directory / "evaluations.jsonl"
         try:
             self.evaluations = self._recover()
+            self.sessions = _read_sessions(directory / "sessions.jsonl")
             self._keys = {_key(e) for e in self.evaluations}
             self._file = self._path.open("ab")
         except BaseException:
@@ -62,6 +66,12 @@ class Run:
         with (self.directory / "faults.jsonl").open("ab") as file:
             file.write(fault.model_dump_json().encode() + b"\n")
 
+    def add_session(self, session: Session) -> None:
+        """Note what this process did, when it is done or gives up."""
+        with (self.directory / "sessions.jsonl").open("ab") as file:
+            file.write(session.model_dump_json().encode() + b"\n")
+        self.sessions.append(session)
+
     def done(self, generation: str, problem: str, sha256: str) -> bool:
         """Whether this very text was judged on this problem before."""
         return (generation, problem, sha256) in self._keys
@@ -80,6 +90,15 @@ class Run:
         if len(whole) < len(data):
             os.truncate(self._path, len(whole))
         return read_evaluations(self._path)
+
+
+def _read_sessions(path: Path) -> list[Session]:
+    """The sessions of a run; a line that a kill cut short is none."""
+    found = []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValidationError):
+            found.append(Session.model_validate_json(line))
+    return found
 
 
 def _key(evaluation: Evaluation) -> tuple[str, str, str]:

@@ -204,7 +204,7 @@ class Child:
         }
         try:
             child = cls._make(server, {"role": role, "confinement": confinement}, limits)
-        except ForkServerFault:
+        except BaseException:
             shutil.rmtree(workdir, ignore_errors=True)
             raise
         child.workdir = workdir
@@ -458,5 +458,6 @@ def _clean_environment() -> dict[str, str]:
     inherited = os.environ.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([root, *([inherited] if inherited else [])])
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as the driver counts, so that N is GPU N
     environment["OPENBLAS_NUM_THREADS"] = "1"  # numpy's pool would start with the import
     return environment

@@ -87,7 +87,7 @@ class Channel:
         """The next message and the descriptors that came with it.
 
         Raises:
-            WireClosed: the other end closed before a whole frame came.
+            WireClosed: either end was closed before a whole frame came.
             WireTimeout: ``timeout`` seconds passed before a whole frame came.
             WireViolation: the frame is too long, or is not a JSON object.
         """
@@ -134,7 +134,11 @@ class Channel:
 
     def _fill(self, deadline: float | None) -> None:
         wait = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([self._sock], [], [], wait)[0]:
+        try:
+            ready = select.select([self._sock], [], [], wait)[0]
+        except (OSError, ValueError) as error:  # another thread closed this end
+            raise WireClosed(str(error)) from error
+        if not ready:
             raise WireTimeout
         try:
             # Never beyond this frame: the descriptors of the next one would come with it.

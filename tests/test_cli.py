@@ -14,6 +14,23 @@ ROOT = Path(__file__).resolve().parents[1]
 ANSWER = ROOT / "tests" / "data" / "real_answer_conv2d.txt"
 
 
+FEW_LINES = """\
+import torch.nn as nn
+from torch.utils.cpp_extension import load_inline
+
+source = "torch::Tensor same(torch::Tensor x) { return x; }"
+
+
+class ModelNew(nn.Module):
+    def __init__(self):
+        super().__init__()
+        pass
+
+    def forward(self, x):
+        return x
+"""
+
+
 def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, as a shell would start it."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
@@ -70,6 +87,32 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(arguments: list[str], words
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not done.stdout
+
+
+def test_a_batch_tells_its_pace_and_where_the_time_went(tmp_path: Path) -> None:
+    answers = tmp_path / "relu"
+    answers.mkdir()
+    for number in range(2):
+        raising = f"raise ValueError({number})"
+        text = FEW_LINES.replace("pass", raising)
+        (answers / f"{number}.py").write_text(text)
+    (answers / "words.md").write_text("I cannot do that.")
+    out = tmp_path / "run"
+    arguments = ["batch", str(tmp_path), "--device", "cpu", "--no-clock", "-o", str(out)]
+    done = run(*arguments, "--timings")
+    assert done.returncode == 0, done.stderr
+    assert "3/3 judged" in done.stderr
+    assert " per minute" in done.stderr
+    for words in ("wait for a device", "interface", "median", "cpu", "candidates an hour"):
+        assert words in done.stdout
+    summary = json.loads((out / "summary.json").read_text())
+    (device,) = summary["timings"]["devices"]
+    assert device["judged"] == 2
+    assert 0 < device["busy_share"] < 1
+    assert summary["timings"]["candidates_per_hour"] > 0
+    assert summary["devices_lost"] == []
+    again = run(*arguments, "--json")
+    assert json.loads(again.stdout) == summary, "what is done costs nothing, and changes nothing"
 
 
 def test_a_broken_problem_is_listed_with_what_it_lacks(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import children
@@ -11,18 +13,22 @@ from hypothesis import strategies as st
 
 from harness.devices import (
     Gpu,
+    LeaseTaken,
+    architectures_of,
     choose,
     cpu,
     cuda,
     emulated,
     gpus,
     lease,
+    left_visible,
     no_emulation,
     torch_cuda,
     torch_version,
 )
-from harness.errors import UsageError
+from harness.errors import DeviceFault, UsageError
 from harness.records import DeviceKind
+from harness.vitals import Vitals
 
 without_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 with_gpu = pytest.mark.skipif(not gpus() or not torch_cuda(), reason="there is no usable GPU")
@@ -150,3 +156,54 @@ def test_the_cpu_is_not_held(tmp_path: Path) -> None:
     with lease(None, tmp_path / "unused"), lease(None, tmp_path / "unused"):
         pass
     assert not (tmp_path / "unused").exists()
+
+
+def test_a_lease_taken_in_one_thread_can_be_given_back_in_another(tmp_path: Path) -> None:
+    held = contextlib.ExitStack()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(held.enter_context, lease(GPU, tmp_path, seconds=0)).result()
+    with pytest.raises(LeaseTaken), lease(GPU, tmp_path, seconds=0):
+        pass
+    held.close()
+    with lease(GPU, tmp_path, seconds=0):
+        pass
+
+
+# ---- several -----------------------------------------------------------------------------------
+
+
+def test_what_is_built_suits_every_gpu_that_is_there() -> None:
+    older = Gpu(0, "An older GPU", "GPU-0", "580.00", (8, 0), 40 << 30)
+    assert architectures_of([GPU, older, GPU]) == "8.0;9.0"
+    assert architectures_of([GPU]) == "9.0"
+    assert architectures_of([None]) == architectures_of([]) == "9.0"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "left"),
+    [
+        (None, [0, 1, 2]),
+        ("", []),
+        ("2,0", [2, 0]),
+        (" 1 , 2 ", [1, 2]),
+        ("GPU-b", [1]),
+        ("GPU-c,GPU-a", [2, 0]),
+        ("1,7,2", [1]),
+        ("1,1", [1]),
+        ("GPU-", []),
+        ("MIG-GPU-a", []),
+        ("-1", []),
+    ],
+)
+def test_gpus_that_the_caller_has_hidden_are_left_alone(
+    wanted: str | None, left: list[int]
+) -> None:
+    found = [Gpu(n, "A GPU", f"GPU-{'abc'[n]}", "580.00", (9, 0), 1) for n in range(3)]
+    assert [g.index for g in left_visible(found, wanted)] == left
+
+
+def test_a_gpu_that_its_driver_cannot_reach_is_ill_and_a_processor_never_is() -> None:
+    Vitals(None).begin()
+    Vitals(None).check()
+    with pytest.raises(DeviceFault, match="driver"):
+        Vitals(GPU).check()

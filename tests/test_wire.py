@@ -346,3 +346,10 @@ def test_descriptors_that_the_kernel_cut_off_are_not_passed_over() -> None:
             channel.receive(SOON)
     assert open_descriptors() == before
     os.close(null)
+
+
+def test_an_end_that_another_thread_closed_is_closed_for_who_reads_next() -> None:
+    with connected() as (channel, _):
+        channel.close()
+        with pytest.raises(WireClosed):
+            channel.receive(SOON)

@@ -91,6 +91,10 @@ class Builder:
         """Whether there are libraries to link CUDA extensions against."""
         return bool(torch_cuda()) or self._prepared is not None
 
+    def has(self, spec: ExtensionSpec) -> bool:
+        """Whether a build of ``spec`` has ended before, well or not."""
+        return self.store.find(spec.key(str(self._toolchain))) is not None
+
     def build(self, spec: ExtensionSpec) -> Artifact:
         """The artifact of ``spec``, from the store or built now.
 

@@ -48,6 +48,9 @@ GradientsOption = Annotated[
     typer.Option("--gradients", help="required, optional or off; the problem's own by default."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
+TimingsOption = Annotated[
+    bool, typer.Option("--timings", help="Show where the time went, step by step.")
+]
 ClockOption = Annotated[bool, typer.Option("--clock/--no-clock", help="Measure speedups.")]
 
 
@@ -59,10 +62,11 @@ def grade(
     device: DeviceOption = "auto",
     gradients: GradientsOption = None,
     clock: ClockOption = True,
+    timings: TimingsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge one generation: one verdict, every finding, and what to do next."""
-    from harness import report
+    from harness import report, timetable
     from harness.extract import extract
     from harness.generation import Generation
     from harness.grader import Grader
@@ -77,7 +81,7 @@ def grade(
     _announce(device)
     with (
         StageProgress(_err, enabled=not as_json) as progress,
-        Grader(device, gradients=policy, clocked=clock) as grader,
+        Grader(device, gradients=policy, clocked=clock, say=_say) as grader,
     ):
         evaluation = grader.grade(generation, task, progress.stage)
         stored = BaselineStore(grader.settings.cache_dir).find(task.sha256, grader.device)
@@ -86,6 +90,9 @@ def grade(
     else:
         candidate = extract(generation.text).candidate
         _out.print(report.evaluation(evaluation, candidate, stored))
+        if timings:
+            _out.print()
+            _out.print(timetable.of_evaluation(evaluation))
     raise typer.Exit(PASSED if evaluation.verdict is Verdict.PASSED else NOT_PASSED)
 
 
@@ -117,7 +124,7 @@ def baseline(
     wanted = ("eager", *(("compiled",) if compiled else ()), "solution")
     with (
         StageProgress(_err, enabled=not as_json) as progress,
-        Grader(device) as grader,
+        Grader(device, say=_say) as grader,
     ):
         progress.say("clocking")
         speedups, failures = grader.baseline(file, text, wanted)
@@ -147,10 +154,11 @@ def batch(
     device: DeviceOption = "auto",
     gradients: GradientsOption = None,
     clock: ClockOption = True,
+    timings: TimingsOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every generation below a directory; goes on where a killed run stopped."""
-    from harness import mapping, report
+    from harness import mapping, report, timetable
     from harness.pool import batch as run_batch
 
     total = len(mapping.tasks(directory, problem, problems))
@@ -172,6 +180,9 @@ def batch(
         _out.print(report.listing(done.evaluations))
         _out.print()
         _out.print(report.summary(done.summary, done.faults))
+        if timings and done.summary.timings is not None:
+            _out.print()
+            _out.print(timetable.of_run(done.summary.timings))
         _out.print(f"records in {out}", style="dim")
     raise typer.Exit(FAULT if done.faults else PASSED)
 
@@ -297,6 +308,11 @@ def _announce(device: str) -> None:
             "preparing the emulated device, once for this installation: about a minute",
             style="dim",
         )
+
+
+def _say(text: str) -> None:
+    """Something of the host's is waited for."""
+    _err.print(text, style="dim", highlight=False)
 
 
 def _policy(gradients: str | None) -> Any:

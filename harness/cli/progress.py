@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
+
+from harness.cli.pace import Pace, Part, sentence
 
 if TYPE_CHECKING:
     from harness.pool import Event
     from harness.records import Stage
+
+_QUIET = 15.0
+"""Seconds after which a plain display says again how far preparation is."""
 
 
 class StageProgress:
@@ -58,30 +65,41 @@ class StageProgress:
             self._status.update(text)
 
 
+class _PaceColumn(ProgressColumn):
+    """Count, rate and time left of a bar, by the clock at hand whenever it is drawn."""
+
+    def __init__(self, pace: Pace) -> None:
+        super().__init__()
+        self._pace = pace
+
+    def render(self, task: Task) -> Text:
+        """The words of one bar."""
+        return Text(sentence(self._pace, task.fields["part"], time.monotonic()))
+
+
 class BatchProgress:
     """Two bars, prepared and judged; plain lines where there is no terminal."""
 
     def __init__(self, console: Console, total: int, *, enabled: bool) -> None:
         self._console = console
         self._enabled = enabled
-        self._total = total
-        self._ended = 0
-        self._begun = time.monotonic()
-        self._resumed = 0
+        self._pace = Pace(total, time.monotonic())
+        self._at_device: set[str] = set()
+        self._said = time.monotonic()
         self._bars: Progress | None = None
+        self._tasks: dict[Part, TaskID] = {}
         if enabled and console.is_terminal:
             self._bars = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description:10}"),
                 BarColumn(),
-                MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TimeRemainingColumn(),
+                _PaceColumn(self._pace),
                 TextColumn("{task.fields[last]}"),
                 console=console,
             )
-            self._prepared = self._bars.add_task("prepared", total=total, last="")
-            self._judged = self._bars.add_task("judged", total=total, last="")
+            self._tasks = {
+                part: self._bars.add_task(part, total=total, part=part, last="") for part in Part
+            }
 
     def __enter__(self) -> Self:
         """Show the bars."""
@@ -101,32 +119,41 @@ class BatchProgress:
 
     def event(self, event: Event) -> None:
         """Take note of an event of the pool."""
-        before_device = event.evaluation is not None and not event.evaluation.trials
-        if event.kind == "prepared":
-            self._advance(prepared=True)
-            return
-        self._ended += 1
-        self._resumed += event.kind == "resumed"
-        self._advance(
-            judged=True, prepared=event.kind == "resumed" or before_device, text=event.name
-        )
-        if self._enabled and self._bars is None:
-            self._line(event)
+        if event.kind == "waiting":
+            self._words(event.text)
+        elif event.kind == "device_lost":
+            self._words(f"{event.name} is taken out: {event.text.splitlines()[0]}")
+        elif event.kind == "prepared":
+            self._at_device.add(event.name)
+            self._count(Part.PREPARED, worked=True)
+            self._preparing()
+        else:
+            self._ended(event)
 
-    def _advance(self, *, prepared: bool = False, judged: bool = False, text: str = "") -> None:
-        if self._bars is None:
-            return
-        if prepared:
-            self._bars.advance(self._prepared)
-        if judged:
-            self._bars.update(self._judged, advance=1, last=text)
-
-    def _line(self, event: Event) -> None:
+    def _ended(self, event: Event) -> None:
+        judged = event.name in self._at_device
+        if not judged:  # it came to its end before a device, if it was not judged long ago
+            built = event.evaluation is not None and event.evaluation.stage == "build"
+            self._count(Part.PREPARED, worked=built)
+        self._count(Part.JUDGED, worked=judged, last=event.name)
         word = event.evaluation.verdict if event.evaluation is not None else event.kind
-        fresh = self._ended - self._resumed
-        left = ""
-        if fresh and self._ended < self._total:
-            rate = (time.monotonic() - self._begun) / fresh
-            left = f", about {rate * (self._total - self._ended):.0f} s left"
-        text = f"[{self._ended}/{self._total}{left}] {word}  {event.name}"
-        self._console.print(text, markup=False, highlight=False)
+        if self._bars is None:
+            self._words(f"[{self._sentence(Part.JUDGED)}] {word}  {event.name}")
+
+    def _count(self, part: Part, *, worked: bool, last: str = "") -> None:
+        self._pace.count(part, time.monotonic(), worked=worked)
+        if self._bars is not None:
+            self._bars.update(self._tasks[part], advance=1, last=last)
+
+    def _preparing(self) -> None:
+        """Without a terminal: a sign of life while nothing has been judged for a while."""
+        if self._bars is None and time.monotonic() - self._said > _QUIET:
+            self._words(f"[{self._sentence(Part.PREPARED)}]")
+
+    def _sentence(self, part: Part) -> str:
+        return sentence(self._pace, part, time.monotonic())
+
+    def _words(self, text: str) -> None:
+        if self._enabled:
+            self._said = time.monotonic()
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)

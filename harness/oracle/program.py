@@ -2,6 +2,7 @@
 
 Messages from the grader (``op``):
     open       device, settings, and what workers must not see
+    health     a small computation with a known result, before anything else in a fresh oracle
     judge      one candidate on one problem; answered by ``done`` with an outcome
     baseline   the reference against itself compiled, and against a solution
 Messages to the grader on the way:
@@ -14,6 +15,7 @@ Does not: outlive its grader.
 
 from __future__ import annotations
 
+import gc
 import os
 import traceback
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from typing import Any
 import torch
 
 from harness.errors import ProblemError
+from harness.oracle import health
 from harness.oracle.judge import Judge, Outcome, Request
 from harness.oracle.problem import Problem
 from harness.oracle.stop import Stop
@@ -73,6 +76,8 @@ class Oracle:
         """Carry out one message."""
         if message["op"] == "open":
             return self._open(message)
+        if message["op"] == "health":
+            return health.examine("cpu" if message["cpu"] else "cuda:0")
         judge = self._judge(message["problem"])
         if message["op"] == "judge":
             request = Request(
@@ -118,6 +123,8 @@ class Oracle:
         for judge in self._judges.values():
             judge.close()
         self._judges.clear()
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def _baseline(self, judge: Judge, message: Message) -> Message:
         """Speedups of a compiled reference, of a solution, and of the reference over itself."""
