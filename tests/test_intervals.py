@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.intervals import Ratio, paired_ratio, student_t, without_outliers
+from harness.intervals import (
+    Ratio,
+    interquartile_mean,
+    paired_ratio,
+    student_t,
+    widened,
+    without_outliers,
+)
 
 times = st.floats(min_value=1e-3, max_value=1e4)
 pairs = st.lists(st.tuples(times, times), min_size=2, max_size=40)
@@ -177,3 +184,38 @@ def test_a_turn_in_which_something_else_ran_is_dropped(
 def test_quiet_turns_are_all_kept() -> None:
     reference = [1.0 + 0.001 * math.sin(i) for i in range(30)]
     assert without_outliers(reference, [1.0] * 30)[0] == reference
+
+
+# ---- what repetition does not average out ------------------------------------------------------
+
+
+@given(turns=pairs, systematic=st.floats(0, 0.5))
+def test_a_systematic_error_widens_an_interval_around_the_same_value(
+    turns: Pairs, systematic: float
+) -> None:
+    plain = paired_ratio(*split(turns))
+    wide = widened(plain, systematic)
+    assert wide.value == plain.value
+    assert wide.low <= plain.value * math.exp(-systematic) * (1 + 1e-9)
+    assert wide.high >= plain.value * math.exp(systematic) * (1 - 1e-9)
+    assert wide.half_width >= plain.half_width * (1 - 1e-9)
+
+
+def test_no_systematic_error_changes_nothing() -> None:
+    plain = paired_ratio([1.0, 1.1, 1.2], [1.0, 1.0, 1.0])
+    assert widened(plain, 0.0).half_width == pytest.approx(plain.half_width)
+
+
+@given(values=st.lists(times, min_size=1, max_size=50))
+def test_an_interquartile_mean_lies_within_the_values(values: list[float]) -> None:
+    assert min(values) * (1 - 1e-12) <= interquartile_mean(values) <= max(values) * (1 + 1e-12)
+
+
+def test_an_interquartile_mean_is_deaf_to_a_quarter_of_outliers_on_either_side() -> None:
+    assert interquartile_mean([1.0, 1.0, 1.0, 500.0]) == 1.0
+    assert interquartile_mean([0.001, 1.0, 1.0, 1.0]) == 1.0
+
+
+def test_a_mean_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs a value"):
+        interquartile_mean([])

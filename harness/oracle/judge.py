@@ -20,6 +20,7 @@ import torch
 
 from harness.errors import OracleFault, ProblemError
 from harness.oracle import audit, draws, emulated
+from harness.oracle.baseline import Baseline
 from harness.oracle.clock import Clock
 from harness.oracle.deck import Deck
 from harness.oracle.interface import check_state
@@ -127,7 +128,9 @@ class Judge:
         self._deck = Deck(_deck_bytes(self._device))
         self._nursery = Nursery(self._worker)
         self._thermometer = Thermometer(visible)
-        self._baseline: Session | None = None
+        self._baseline = Baseline(
+            lambda: self.session(_no_extension, trusted=True), problem.file.source
+        )
         self._admitted = False
 
     def judge(self, request: Request, extension: Extension, report: Report) -> Outcome:
@@ -191,7 +194,7 @@ class Judge:
     def close(self) -> None:
         """End the processes that are kept between candidates."""
         self._nursery.close()
-        self._drop_baseline()
+        self._baseline.close()
 
     def _worker(self) -> Child:
         """A worker that has its device, and the problem's precision flags."""
@@ -396,27 +399,8 @@ class Judge:
 
     def _clock(self, session: Session, progress: _Progress) -> list[Speedup]:
         gradients = progress.gradients is Gradients.CHECKED
-        baseline = self._baseline or self._open_baseline()
-        try:
+        with self._baseline.session() as baseline:
             return self.clock(self.problem.clocked, baseline, session, gradients=gradients)
-        except Stop:
-            raise
-        except BaseException:
-            self._drop_baseline()
-            raise
-
-    def _open_baseline(self) -> Session:
-        """The reference's own worker; it is trusted, and serves every candidate."""
-        opened = contextlib.ExitStack()
-        session = opened.enter_context(self.session(_no_extension, trusted=True))
-        self._baseline, self._close_baseline = session, opened.close
-        session.load(self.problem.file.source, "Model")
-        return session
-
-    def _drop_baseline(self) -> None:
-        if self._baseline is not None:
-            self._close_baseline()
-            self._baseline = None
 
     def clock(
         self,

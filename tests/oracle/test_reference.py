@@ -392,7 +392,7 @@ def test_a_question_holds_its_own_copies() -> None:
     kept = {n: t.clone() for n, t in one.weights.items()}
     values = [t.values.clone() for t in targets(one)]
     answered(asking.ask(draws.MIXED, 2, gradients=True))
-    asking.again(replace(one), 3)
+    asking.again(replace(one), 3, 2)
     assert all(torch.equal(one.weights[n], kept[n]) for n in kept)
     assert all(torch.equal(t.values, v) for t, v in zip(targets(one), values, strict=True))
 
