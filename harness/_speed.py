@@ -76,6 +76,8 @@ class Speedup(Record):
     """Lower bound of the speedup."""
     high: Positive
     """Upper bound of the speedup."""
+    statistical: Annotated[float, Field(ge=0)] = 0.0
+    """The part of the interval's half-width that more turns would narrow, relative."""
     pairs: Annotated[int, Field(ge=2)]
     """Number of pairs of turns."""
     outer_reference_ms: Positive

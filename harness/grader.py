@@ -46,6 +46,7 @@ from harness.records import (
     Verdict,
 )
 from harness.settings import Settings
+from harness.store import allowances_of
 from harness.supervisor import Child, ChildEnded, ForkServer, Limits
 from harness.version import __version__
 from harness.vitals import Vitals
@@ -366,6 +367,7 @@ class Grader:
                     "emulation": self._emulated,
                     "settings": self.settings.model_dump(mode="json"),
                     "hidden": [str(p) for p in self._hidden],
+                    "allowances": allowances_of(self.device, self.settings).model_dump(),
                 }
             )
             hello = self._oracle.next(300)

@@ -15,6 +15,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from harness.calibration import Calibration
 from harness.metrics import Summary, score, score_mode
 from harness.records import (
     Device,
@@ -165,6 +166,32 @@ def baseline(record: Baseline) -> RenderableType:
     for name, text in record.failures.items():
         parts.append(Text(f"{names.get(name, name)}: not clocked: {text}", "yellow"))
     return Group(*parts)
+
+
+def calibration(record: Calibration) -> RenderableType:
+    """How far equal modules are apart on a machine, and what is allowed for it."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("problem", "mode"):
+        table.add_column(name)
+    for name in ("ms", "runs", "median |speedup - 1|", "95 % within", "intervals that hold 1"):
+        table.add_column(name, justify="right")
+    for one in record.against_itself:
+        runs = len(one.speedups)
+        table.add_row(
+            one.problem,
+            one.mode.replace("_", " "),
+            f"{one.milliseconds:.4g}",
+            str(runs),
+            f"{one.median_error:.2%}",
+            f"{one.error_95:.2%}",
+            f"{one.covered} of {runs}",
+        )
+    allowed = record.allowances
+    text = (
+        f"Every interval allows for {allowed.systematic:.2%} and {1e3 * allowed.launch_ms:.2g} µs "
+        f"a call; the two clocks of a call may differ by {1e3 * allowed.done_ms:.3g} µs."
+    )
+    return Group(Text(device_line(record.device)), table, Text(text, "dim"))
 
 
 def verdict(value: Verdict) -> Text:

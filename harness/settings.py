@@ -65,8 +65,6 @@ class Settings(BaseSettings):
     """Half-width of the 95 % interval of the speedup at which clocking stops."""
     clock_turns: int = 8
     """Fewest pairs of turns, unless the time is up."""
-    clock_systematic: float = 0.001
-    """What separates two equal modules for good, as half-width of an interval, relative."""
     build_without_gpu: bool = True
     """Whether CUDA candidates are compiled where they cannot be run."""
     build_jobs: int = Field(default_factory=_build_jobs)

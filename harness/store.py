@@ -17,8 +17,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
+from harness.calibration import Allowances, Calibration
 from harness.errors import RunError
 from harness.records import Device, Evaluation, Record, Speedup
+from harness.settings import Settings
 from harness.timings import Session
 
 
@@ -161,3 +163,35 @@ class BaselineStore:
     def _path(self, problem_sha256: str, device: Device) -> Path:
         print_of_device = hashlib.sha256(device.fingerprint.encode()).hexdigest()[:16]
         return self._root / print_of_device / f"{problem_sha256[:16]}.json"
+
+
+class CalibrationStore:
+    """Calibrations below one folder, one for each kind of device and its software."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._root = cache_dir / "calibrations"
+
+    def save(self, calibration: Calibration) -> Path:
+        """Keep a calibration in place of an older one; its path."""
+        path = self._path(calibration.device)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_text(calibration.model_dump_json(indent=1))
+        new.replace(path)
+        return path
+
+    def find(self, device: Device) -> Calibration | None:
+        """The calibration of such a device, if there is one that can be read."""
+        with contextlib.suppress(OSError, ValidationError):
+            return Calibration.model_validate_json(self._path(device).read_text())
+        return None
+
+    def _path(self, device: Device) -> Path:
+        digest = hashlib.sha256(device.fingerprint.encode()).hexdigest()[:16]
+        return self._root / f"{digest}.json"
+
+
+def allowances_of(device: Device, settings: Settings) -> Allowances:
+    """What the clock is allowed on a device: as calibrated there, or the defaults."""
+    found = CalibrationStore(settings.cache_dir).find(device)
+    return found.allowances if found else Allowances()

@@ -20,7 +20,7 @@ from harness.errors import HarnessError, HarnessFault, UsageError
 from harness.version import __version__
 
 if TYPE_CHECKING:
-    from harness.records import Evaluation
+    from harness.records import Evaluation, Speedup
 
 PASSED, NOT_PASSED, USAGE, FAULT = 0, 1, 2, 3
 
@@ -142,6 +142,46 @@ def baseline(
         _print_json(record.model_dump(mode="json"))
     else:
         _out.print(report.baseline(record))
+        _out.print(f"kept in {path}", style="dim")
+
+
+@app.command()
+def calibrate(
+    problems: Annotated[
+        list[str] | None, typer.Argument(help="Problems; by default every shipped one.")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=2, help="Pairs of processes for each problem.")] = 10,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Clock each reference against itself: what this machine's clock is worth."""
+    from harness import report
+    from harness.calibration import calibration
+    from harness.grader import Grader
+    from harness.problems import ProblemFile, find, listing
+    from harness.store import CalibrationStore
+
+    shipped = [f for f in listing() if isinstance(f, ProblemFile)]
+    files = [find(name) for name in problems] if problems else shipped
+    measured: dict[str, list[tuple[Speedup, ...]]] = {}
+    with (
+        StageProgress(_err, enabled=not as_json) as progress,
+        Grader(device, say=_say) as grader,
+    ):
+        for file in files:
+            measured[file.name] = []
+            for run in range(runs):
+                progress.say(f"{file.name}, {run + 1} of {runs}")
+                speedups, failures = grader.baseline(file, None, ("eager",))
+                if failures:
+                    raise HarnessFault(f"{file.name}: not clocked: {failures['eager']}")
+                measured[file.name].append(speedups["eager"])
+        record = calibration(grader.device, measured)
+        path = CalibrationStore(grader.settings.cache_dir).save(record)
+    if as_json:
+        _print_json(record.model_dump(mode="json"))
+    else:
+        _out.print(report.calibration(record))
         _out.print(f"kept in {path}", style="dim")
 
 

@@ -16,10 +16,11 @@ import secrets
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
+from harness.calibration import Allowances
 from harness.errors import DeviceFault
 from harness.intervals import interquartile_mean, paired_ratio, widened, without_outliers
 from harness.oracle import integrity
@@ -55,8 +56,6 @@ _HOLD_MS = 0.03
 _LONGEST_HOLD_MS = 20.0
 _UNSTEADY = "the GPU was slowed down (heat or power) all the time, so nothing could be clocked"
 _UNKNOWN = None, None
-_LAUNCH_MS = 2e-4
-"""By how much a launch costs more in one process than in another, for as long as both live."""
 
 
 @dataclass
@@ -105,6 +104,7 @@ class Clock:
         baseline: Session,
         candidate: Session,
         settings: Settings,
+        allowances: Allowances,
         thermometer: Thermometer,
     ) -> None:
         self._reference = reference
@@ -112,7 +112,9 @@ class Clock:
         self._settings = settings
         self._thermometer = thermometer
         self._on_gpu = baseline.on_gpu
-        self._slack = integrity.GPU if self._on_gpu else integrity.CPU
+        self._allowances = allowances
+        on_gpu = replace(integrity.GPU, done_ms=allowances.done_ms)
+        self._slack = on_gpu if self._on_gpu else integrity.CPU
         self._deadline = time.perf_counter() + settings.stage_seconds
         room = _ROOM_BYTES["cuda" if self._on_gpu else "cpu"]
         fitting = int(room / max(1, bytes_per_call(question)))
@@ -146,7 +148,8 @@ class Clock:
         candidate = _latency(turns_b, b)
         flops, moved = self._reference.work(self._question) if mode is Mode.FORWARD else _UNKNOWN
         self._check_floors(mode, _latency(turns_a, a), candidate, moved)
-        ratio = widened(paired_ratio(turns_a, turns_b), self._systematic(candidate.milliseconds))
+        measured = paired_ratio(turns_a, turns_b)
+        ratio = widened(measured, self._systematic(candidate.milliseconds))
         return Speedup(
             flops=flops,
             bytes_moved=moved,
@@ -155,6 +158,7 @@ class Clock:
             candidate=candidate,
             low=ratio.low,
             high=ratio.high,
+            statistical=measured.half_width,
             pairs=len(turns_a),
             outer_reference_ms=statistics.median(a.seen().done),
             outer_candidate_ms=statistics.median(b.seen().done),
@@ -307,8 +311,8 @@ class Clock:
 
     def _systematic(self, milliseconds: float) -> float:
         """What no number of turns averages out, relative: see ``docs/design/clock.md``."""
-        launch = _LAUNCH_MS if self._on_gpu else 0.0
-        return self._settings.clock_systematic + launch / milliseconds
+        launch = self._allowances.launch_ms if self._on_gpu else 0.0
+        return self._allowances.systematic + launch / milliseconds
 
 
 def _memory_ms(moved: int) -> float:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from harness.calibration import Allowances
 from harness.errors import OracleFault, ProblemError
 from harness.oracle import audit, draws, emulated
 from harness.oracle.baseline import Baseline
@@ -111,6 +112,7 @@ class Judge:
         visible: str | None,
         emulation: bool = False,
         hidden: Iterable[str],
+        allowances: Allowances | None = None,
     ) -> None:
         """On the GPU called ``visible``, or else on the CPU.
 
@@ -123,6 +125,7 @@ class Judge:
         self._settings = settings
         self._visible = visible
         self._hidden = list(hidden)
+        self._allowances = allowances or Allowances()
         self._device = torch.device("cuda:0" if visible is not None else "cpu")
         self._references: dict[str, Reference] = {}
         self._deck = Deck(_deck_bytes(self._device))
@@ -417,14 +420,9 @@ class Judge:
         if compiled:
             candidate.compile()
         question = self._declared(case, "clock", gradients=gradients)
-        clock = Clock(
-            self.reference(case),
-            question,
-            baseline,
-            candidate,
-            self._settings,
-            self._thermometer,
-        )
+        sides = baseline, candidate
+        terms = self._settings, self._allowances
+        clock = Clock(self.reference(case), question, *sides, *terms, self._thermometer)
         modes = [Mode.FORWARD, *([Mode.BACKWARD, Mode.TRAINING_STEP] if gradients else [])]
         try:
             return [clock.measure(mode) for mode in modes]

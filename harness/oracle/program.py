@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from harness.calibration import Allowances
 from harness.errors import ProblemError
 from harness.oracle import health
 from harness.oracle.judge import Judge, Outcome, Request
@@ -61,6 +62,7 @@ class _Opened:
     visible: str | None
     emulation: bool
     hidden: list[str]
+    allowances: Allowances
 
 
 class Oracle:
@@ -96,7 +98,9 @@ class Oracle:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
             torch.zeros(1, device="cuda:0")
         settings = Settings.model_validate(message["settings"])
-        self._opened = _Opened(settings, visible, message["emulation"], message["hidden"])
+        allowances = Allowances.model_validate(message["allowances"])
+        emulation, hidden = message["emulation"], message["hidden"]
+        self._opened = _Opened(settings, visible, emulation, hidden, allowances)
         return {}
 
     def _judge(self, wire: dict[str, Any]) -> Judge:
@@ -116,6 +120,7 @@ class Oracle:
                 visible=self._opened.visible,
                 emulation=self._opened.emulation,
                 hidden=self._opened.hidden,
+                allowances=self._opened.allowances,
             )
         return self._judges[key]
 
