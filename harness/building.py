@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from harness.build import Builder, BuildFailure, ExtensionSpec, diagnostics, gaps
+from harness.build import Artifact, Builder, BuildFailure, ExtensionSpec, diagnostics, gaps
 from harness.devices import nvcc
 from harness.generation import Prepared
-from harness.records import DeviceKind, Finding, Severity, Stage, Verdict
+from harness.records import Build, DeviceKind, Finding, Route, Severity, Stage, Verdict
 from harness.settings import Settings
 from harness.supervisor import Cause, Child, ChildEnded, ending
 from harness.wire import Message
@@ -85,10 +85,12 @@ class Workshop:
             return Verdict.UNSUPPORTED, found
         if emulated and (found := gaps.refused(spec, candidate)):
             return Verdict.BUILD_FAILED, found
+        kept = self.builder.find(spec)
         try:
-            artifact = self.builder.build(spec)
+            artifact = kept or self.builder.build(spec)
         except BuildFailure as failure:
             return _ended(failure)
+        prepared.builds.setdefault(artifact.key, _build(spec, artifact, kept=kept is not None))
         if artifact.succeeded:
             return None
         if emulated and (found := gaps.missing(spec, artifact.log, candidate)):
@@ -110,6 +112,13 @@ class Workshop:
             return {"error": f"Error building extension '{spec.name}'"}, []
         built = self.builder.build(spec)
         return {"artifact": built.key}, [self.builder.store.open(built)]
+
+
+def _build(spec: ExtensionSpec, artifact: Artifact, *, kept: bool) -> Build:
+    if kept:
+        return Build(extension=spec.name, route=Route.KEPT, seconds=0)
+    route, reason = artifact.route, artifact.reason
+    return Build(extension=spec.name, route=route, reason=reason, seconds=artifact.seconds)
 
 
 def _no_gpu(addition: str) -> Refusal:

@@ -124,6 +124,12 @@ def choose(wanted: str) -> tuple[Device, Gpu | None]:
     return cuda(usable[index]), usable[index]
 
 
+def architectures(gpu: Gpu | None) -> str:
+    """What is compiled for, as torch wants it; a machine without a GPU compiles for Hopper."""
+    major, minor = gpu.capability if gpu else (9, 0)
+    return f"{major}.{minor}"
+
+
 def cuda(gpu: Gpu) -> Device:
     """The record of a GPU."""
     return Device(

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from harness.build import Builder
 from harness.building import Refusal, Workshop
-from harness.devices import Gpu, choose, lease
+from harness.devices import architectures, choose, lease
 from harness.emulation.preparation import prepare
 from harness.errors import OracleFault, ProblemError, UsageError
 from harness.extract import extract
@@ -97,8 +97,8 @@ class Grader:
             builder = Builder(self._server, self.settings, prepared=prepared)
         else:
             self._workers = self._server
-            architectures = _architectures(self._gpu)
-            builder = Builder(self._server, self.settings, architectures=architectures)
+            wanted = architectures(self._gpu)
+            builder = Builder(self._server, self.settings, architectures=wanted)
         self._workshop = Workshop(builder, self.device.kind, self.settings, self._worker)
         return self
 
@@ -378,6 +378,7 @@ class Grader:
             findings=tuple(
                 sorted(_settled(verdict, prepared.findings), key=lambda f: rank.index(f.severity))
             ),
+            builds=tuple(prepared.builds.values()),
             gradients=gradients,
             trials=trials,
             speedups=speedups,
@@ -427,12 +428,6 @@ def _settled(verdict: Verdict, findings: list[Finding]) -> list[Finding]:
         else f
         for f in findings
     ]
-
-
-def _architectures(gpu: Gpu | None) -> str:
-    """As torch wants it; a machine without a GPU compiles for Hopper."""
-    major, minor = gpu.capability if gpu else (9, 0)
-    return f"{major}.{minor}"
 
 
 def _wire(problem: ProblemFile) -> Message:

@@ -5,7 +5,7 @@ a speedup is computed from two stored latencies and stored nowhere, and a
 timing exists only where values (and gradients, unless the policy waives them)
 passed on a device that can be clocked.
 
-Does not: judge, measure, or touch a tensor. Imports pydantic and nothing of ours.
+Does not: judge, measure, or touch a tensor.
 """
 
 from __future__ import annotations
@@ -14,36 +14,12 @@ import math
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    computed_field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, computed_field, field_validator, model_validator
+
+from harness.schema import Positive
+from harness.schema import Record as Record
 
 SCHEMA_VERSION: Final = 1
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-"""A time or a ratio: infinity would make a score without a measurement."""
-
-
-class Record(BaseModel):
-    """Base of all records: immutable, and closed against unknown fields."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _derived_values_are_not_read(cls, data: object) -> object:
-        """What is computed from other fields is written for readers, and computed again here."""
-        if not isinstance(data, dict):
-            return data
-        return {k: v for k, v in data.items() if k not in cls.model_computed_fields}
 
 
 class Stage(StrEnum):
@@ -337,6 +313,33 @@ class Device(Record):
         return "|".join((self.kind, self.name, self.driver, self.torch, self.cuda))
 
 
+class Route(StrEnum):
+    """How an extension was built: taken from the store, with prepared headers, or as torch does."""
+
+    KEPT = "kept"
+    FAST = "fast"
+    STOCK = "stock"
+
+
+class Build(Record):
+    """One extension that the compilers had their say on, whether they made it or not."""
+
+    extension: Annotated[str, Field(min_length=1)]
+    """Name of the extension."""
+    route: Route
+    """How it was built."""
+    reason: Annotated[str, Field(max_length=500)] = ""
+    """Why it was built the stock way, and empty where it was not."""
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """How long the build took; preparing the installation for fast builds is not counted."""
+
+    @model_validator(mode="after")
+    def _only_stock_builds_need_a_reason(self) -> Self:
+        if bool(self.reason) != (self.route is Route.STOCK):
+            raise ValueError(f"a {self.route} build with the reason {self.reason!r}")
+        return self
+
+
 class GradientPolicy(StrEnum):
     """Whether gradients are part of the judgement."""
 
@@ -406,15 +409,17 @@ class Evaluation(Record):
     """On which terms."""
     findings: tuple[Finding, ...] = ()
     """Everything observed, errors first."""
+    builds: tuple[Build, ...] = ()
+    """Every extension that was built, in the order in which the candidate asks for them."""
     gradients: Gradients = Gradients.NOT_REACHED
     """What came of the gradients."""
     trials: tuple[Trial, ...] = ()
     """Every correctness check."""
     speedups: tuple[Speedup, ...] = ()
     """Every clocked mode."""
-    launches: dict[str, Annotated[int, Field(ge=1)]] = {}
+    launches: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Launches per kernel in one forward and backward (emulated device only)."""
-    stage_seconds: dict[Stage, float] = {}
+    stage_seconds: dict[Stage, float] = Field(default_factory=dict)
     """Seconds spent in each stage that ran."""
     started_at: str = ""
     """UTC time at which the judgement began, ISO 8601."""
@@ -435,6 +440,8 @@ class Evaluation(Record):
             raise ValueError(f"{self.verdict} cannot be reached at stage {self.stage}")
         if (self.verdict is Verdict.NO_CODE) != (self.fingerprints.candidate is None):
             raise ValueError("no_code means that there is no candidate, and nothing else does")
+        if self.builds and self.stage in (Stage.EXTRACT, Stage.SCREEN):
+            raise ValueError(f"an extension was built, yet all ended at stage {self.stage}")
         return self
 
     @model_validator(mode="after")

@@ -60,5 +60,7 @@ class Settings(BaseSettings):
     """Fewest pairs of turns, unless the time is up."""
     build_without_gpu: bool = True
     """Whether CUDA candidates are compiled where they cannot be run."""
+    fast_builds: bool = True
+    """Whether builds are shortened (fewer headers, side by side) where the result is the same."""
     build_jobs: int = Field(default_factory=lambda: max(2, (os.cpu_count() or 2) // 2))
     """Extensions built at a time in a batch."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness.records import Record
+from harness.records import Record, Route
 
 
 class Artifact(Record):
@@ -34,7 +34,11 @@ class Artifact(Record):
     log: str
     """What the compilers said."""
     seconds: float
-    """How long the build took."""
+    """How long the build took; preparing this installation is not counted."""
+    route: Route = Route.STOCK
+    """Which way of building made it; never ``kept``."""
+    reason: str = ""
+    """Why it was built the stock way."""
     library: str | None = None
     """File name of the library within the artifact's folder; none where nothing was linked."""
 
