@@ -1,4 +1,4 @@
-"""Shortened builds, without a compiler: what is read of a unit, nvcc's steps, headers, folders."""
+"""Fast builds, without a compiler: what is read of a unit, nvcc's steps, headers, folders."""
 
 from __future__ import annotations
 
