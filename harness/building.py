@@ -117,8 +117,13 @@ class Workshop:
 def _build(spec: ExtensionSpec, artifact: Artifact, *, kept: bool) -> Build:
     if kept:
         return Build(extension=spec.name, route=Route.KEPT, seconds=0)
-    route, reason = artifact.route, artifact.reason
-    return Build(extension=spec.name, route=route, reason=reason, seconds=artifact.seconds)
+    return Build(
+        extension=spec.name,
+        route=artifact.route,
+        reason=artifact.reason,
+        seconds=artifact.seconds,
+        preparing_seconds=artifact.preparing_seconds,
+    )
 
 
 def _no_gpu(addition: str) -> Refusal:

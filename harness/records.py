@@ -331,7 +331,9 @@ class Build(Record):
     reason: Annotated[str, Field(max_length=500)] = ""
     """Why it was built the stock way, and empty where it was not."""
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    """How long the build took; preparing the installation for fast builds is not counted."""
+    """How long the build took."""
+    preparing_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    """Spent before that on preparing torch's headers, once for this installation."""
 
     @model_validator(mode="after")
     def _only_stock_builds_need_a_reason(self) -> Self:

@@ -110,7 +110,9 @@ def _built(build: Build) -> str:
     if build.route is Route.KEPT:
         return f"{build.extension} had been built before"
     way = f"{build.route}: {build.reason}" if build.reason else str(build.route)
-    return f"built {build.extension} in {build.seconds:.1f} s ({way})"
+    once = f", once torch's headers were prepared in {build.preparing_seconds:.0f} s"
+    after = once if build.preparing_seconds >= 1 else ""
+    return f"built {build.extension} in {build.seconds:.1f} s ({way}){after}"
 
 
 def summary(record: Summary, faults: Sequence[Fault] = ()) -> RenderableType:

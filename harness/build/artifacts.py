@@ -34,7 +34,9 @@ class Artifact(Record):
     log: str
     """What the compilers said."""
     seconds: float
-    """How long the build took; preparing this installation is not counted."""
+    """How long the build took."""
+    preparing_seconds: float = 0
+    """Spent before that on preparing this installation, or on waiting for who does."""
     route: Route = Route.STOCK
     """Which way of building made it; never ``kept``."""
     reason: str = ""

@@ -124,7 +124,9 @@ class Builder:
         link = self.links_cuda or not spec.is_cuda
         memory = self._settings.build_memory_bytes
         limits = replace(Limits.of(self._settings), memory_bytes=memory)
+        begun = time.monotonic()
         fast = self._prepare(spec)
+        preparing = time.monotonic() - begun
         readable = [Path(folder) for folder in (fast or {}).values() if folder]
         if self._prepared is not None:
             readable.append(self._prepared.directory)
@@ -152,6 +154,7 @@ class Builder:
                 succeeded=done.get("ok") is True,
                 log=str(done.get("log", "")),
                 seconds=time.monotonic() - begun,
+                preparing_seconds=preparing,
                 route=Route.FAST if fast_made else Route.STOCK,
                 reason="" if fast_made else why[:500],
             )

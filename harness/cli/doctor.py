@@ -112,7 +112,9 @@ def _fast_builds() -> Check:
     unusable = [f"{name}: {v.unusable}" for name, v in found.items() if v.unusable]
     if unusable:
         return Check("fast builds", False, f"built the stock way: {'; '.join(unusable)[:500]}")
-    return Check("fast builds", True, f"prepared for {', '.join(found)} in {settings.prepared_dir}")
+    size = sum(f.stat().st_size for f in settings.prepared_dir.rglob("*") if f.is_file()) / 2**30
+    where = f"in {settings.prepared_dir}, {size:.1f} GiB with all that was ever prepared"
+    return Check("fast builds", True, f"prepared for {', '.join(found)} {where}")
 
 
 def _emulated() -> Check:
