@@ -4,8 +4,9 @@
 
 Every candidate is built twice from empty artifact stores: as torch does, then with prepared
 headers. ``OUT/builds.json`` holds seconds, route and reason, whether both builds end alike
-(the verdict, what diagnostics say, the symbols that are exported), and on a GPU whether outputs
-and gradients on the problem's own inputs agree to the bit, each build in a process of its own.
+(the verdict, what diagnostics say, the exported symbols, the bytes of the device's code), and on a
+GPU whether outputs and gradients on the problem's own inputs agree to the bit, each build in a
+process of its own.
 C++ candidates are compared without a GPU as well. Needs a C++ compiler; with nvcc and a torch
 built with CUDA it builds the CUDA candidates too, with neither only the C++ ones.
 """
@@ -13,9 +14,11 @@ built with CUDA it builds the CUDA candidates too, with neither only the C++ one
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -58,6 +61,8 @@ CANDIDATES = [
     f"{_RIGHT}/swiglu_bf16__int4_loads.py",
     f"{_RIGHT}/transpose__packed_accessor.py",
 ]
+_UNIT_NAME = re.compile(rb"_[0-9a-f]{8}_\d+_\w*?_cu_[0-9a-f]{8}")
+"""How nvcc names a unit, with a hash of its text."""
 _NO_GPU = "not compared: no GPU"
 _WAYS = ("stock", "fast")
 
@@ -206,7 +211,10 @@ def compare(candidate: Candidate, stock: Built, fast: Built) -> dict[str, Any]:
         "verdict": fast.verdict,
         "same_verdict": stock.verdict == fast.verdict,
         "same_findings": stock.findings == fast.findings,
-        "symbols": _alike(stock, fast, symbols),
+        "symbols": _alike(stock, fast, symbols, "nm"),
+        "device_code": (
+            _alike(stock, fast, device_code, "objcopy") if candidate.is_cuda else "none"
+        ),
         "outputs": outputs_of(candidate, stock, fast),
     }
 
@@ -238,8 +246,6 @@ def outputs_of(candidate: Candidate, stock: Built, fast: Built) -> str:
 
 def child(candidate: Path, problem: Path, libraries: list[Path]) -> None:
     """Run a candidate with given libraries; print a hash of every output and gradient."""
-    import hashlib
-
     import torch
 
     from harness.worker import extension
@@ -298,11 +304,21 @@ def symbols(library: Path) -> list[str]:
     return sorted(name for kind, name in rows if kind in "TDBR")
 
 
-def _alike(stock: Built, fast: Built, read: Callable[[Path], list[str]]) -> str:
+def device_code(library: Path) -> list[str]:
+    """A hash of what a library holds for the GPU, but for the name that its unit goes by."""
+    with tempfile.TemporaryDirectory() as scratch:
+        part = Path(scratch) / "part"
+        command = ["objcopy", "--dump-section", f".nv_fatbin={part}", str(library), os.devnull]
+        subprocess.run(command, capture_output=True, check=True)
+        code = _UNIT_NAME.sub(b"unit", part.read_bytes())
+    return [hashlib.sha256(code).hexdigest()]
+
+
+def _alike(stock: Built, fast: Built, read: Callable[[Path], list[str]], tool: str) -> str:
     if not (stock.libraries and fast.libraries):
         return "not compared: nothing was linked"
-    if shutil.which("nm") is None:
-        return "not compared: no nm"
+    if shutil.which(tool) is None:
+        return f"not compared: no {tool}"
     both = [[read(path) for path in built.libraries] for built in (stock, fast)]
     if both[0] == both[1]:
         return f"identical: {sum(map(len, both[0]))}"
@@ -323,7 +339,8 @@ def print_table(result: dict[str, Any]) -> None:
     for row in result["candidates"]:
         same = row["same_verdict"] and row["same_findings"]
         notes = [*row["routes"], *row["reasons"], "" if same else "OTHER VERDICT OR FINDINGS"]
-        notes += [t for t in (row["symbols"], row["outputs"]) if "identical" not in t]
+        compared = [row["symbols"], row["device_code"], row["outputs"]]
+        notes += [text for text in compared if "identical" not in text and text != "none"]
         print(
             f"{row['candidate']:58} {row['seconds_stock']:7.1f} {row['seconds_fast']:7.1f}  "
             + "; ".join(filter(None, notes))
