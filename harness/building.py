@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from harness.build import Builder, BuildFailure, ExtensionSpec, diagnostics, gaps
+from harness.build import Artifact, Builder, BuildFailure, ExtensionSpec, diagnostics, gaps
 from harness.devices import nvcc
 from harness.generation import Prepared
-from harness.records import DeviceKind, Finding, Severity, Stage, Verdict
+from harness.records import Build, DeviceKind, Finding, Route, Severity, Stage, Verdict
 from harness.settings import Settings
 from harness.supervisor import Cause, Child, ChildEnded, ending
 from harness.wire import Message
@@ -93,10 +93,12 @@ class Workshop:
             return Verdict.UNSUPPORTED, found
         if emulated and (found := gaps.refused(spec, candidate)):
             return Verdict.BUILD_FAILED, found
+        kept = self.builder.find(spec)
         try:
-            artifact = self.builder.build(spec)
+            artifact = kept or self.builder.build(spec)
         except BuildFailure as failure:
             return _ended(failure)
+        prepared.builds.setdefault(artifact.key, _build(spec, artifact, kept=kept is not None))
         if artifact.succeeded:
             return None
         if emulated and (found := gaps.missing(spec, artifact.log, candidate)):
@@ -127,13 +129,25 @@ class Workshop:
         if spec.is_cuda and self.kind is DeviceKind.CPU:
             return {"error": "there is no GPU for CUDA sources"}, []
         known = prepared.refused.get(spec.model_dump_json())
-        if known is None and not self.builder.has(spec) and not patient():
+        if known is None and self.builder.find(spec) is None and not patient():
             raise Unbuilt(spec)
         if (refusal := known or self.make(spec, prepared)) is not None:
             refusals.append(refusal)
             return {"error": f"Error building extension '{spec.name}'"}, []
         built = self.builder.build(spec)
         return {"artifact": built.key}, [self.builder.store.open(built)]
+
+
+def _build(spec: ExtensionSpec, artifact: Artifact, *, kept: bool) -> Build:
+    if kept:
+        return Build(extension=spec.name, route=Route.KEPT, seconds=0)
+    return Build(
+        extension=spec.name,
+        route=artifact.route,
+        reason=artifact.reason,
+        seconds=artifact.seconds,
+        preparing_seconds=artifact.preparing_seconds,
+    )
 
 
 def _no_gpu(addition: str) -> Refusal:

@@ -61,7 +61,7 @@ class BuildFault(HarnessFault):
 
 
 class PreparationFault(HarnessFault):
-    """The emulated device could not be built for this installation."""
+    """Something that an installation prepares once could not be made."""
 
 
 class DeviceFault(HarnessFault):

@@ -13,7 +13,7 @@ from typing import Self
 
 from harness.errors import GenerationError
 from harness.problems import ProblemFile
-from harness.records import Evaluation, Finding, Stage, Verdict
+from harness.records import Build, Evaluation, Finding, Stage, Verdict
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Prepared:
     started_at: str
     candidate: str | None = None
     findings: list[Finding] = field(default_factory=list)
+    builds: dict[str, Build] = field(default_factory=dict)
+    """What was built for it, by the artifact's key."""
     seconds: dict[Stage, float] = field(default_factory=dict)
     evaluation: Evaluation | None = None
     """Set as soon as a verdict is reached without a device."""

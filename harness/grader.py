@@ -451,6 +451,7 @@ class Grader:
             findings=tuple(
                 sorted(settled(verdict, prepared.findings), key=lambda f: rank.index(f.severity))
             ),
+            builds=tuple(prepared.builds.values()),
             gradients=gradients,
             trials=trials,
             speedups=speedups,

@@ -240,6 +240,35 @@ class Device(Record):
         return "|".join((self.kind, self.name, self.driver, self.torch, self.cuda))
 
 
+class Route(StrEnum):
+    """How an extension was built: taken from the store, with prepared headers, or as torch does."""
+
+    KEPT = "kept"
+    FAST = "fast"
+    STOCK = "stock"
+
+
+class Build(Record):
+    """One extension that the compilers had their say on, whether they made it or not."""
+
+    extension: Annotated[str, Field(min_length=1)]
+    """Name of the extension."""
+    route: Route
+    """How it was built."""
+    reason: Annotated[str, Field(max_length=500)] = ""
+    """Why it was built the stock way, and empty where it was not."""
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """How long the build took."""
+    preparing_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    """Spent before that on preparing torch's headers, once for this installation."""
+
+    @model_validator(mode="after")
+    def _only_stock_builds_need_a_reason(self) -> Self:
+        if bool(self.reason) != (self.route is Route.STOCK):
+            raise ValueError(f"a {self.route} build with the reason {self.reason!r}")
+        return self
+
+
 class GradientPolicy(StrEnum):
     """Whether gradients are part of the judgement."""
 
@@ -309,6 +338,8 @@ class Evaluation(Record):
     """On which terms."""
     findings: tuple[Finding, ...] = ()
     """Everything observed, errors first."""
+    builds: tuple[Build, ...] = ()
+    """Every extension that was built, in the order in which the candidate asks for them."""
     gradients: Gradients = Gradients.NOT_REACHED
     """What came of the gradients."""
     trials: tuple[Trial, ...] = ()
@@ -355,6 +386,8 @@ class Evaluation(Record):
             raise ValueError(f"{self.verdict} cannot be reached at stage {self.stage}")
         if (self.verdict is Verdict.NO_CODE) != (self.fingerprints.candidate is None):
             raise ValueError("no_code means that there is no candidate, and nothing else does")
+        if self.builds and self.stage in (Stage.EXTRACT, Stage.SCREEN):
+            raise ValueError(f"an extension was built, yet all ended at stage {self.stage}")
         return self
 
     @model_validator(mode="after")

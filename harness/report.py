@@ -18,6 +18,7 @@ from rich.text import Text
 from harness.calibration import Calibration
 from harness.metrics import Summary, score, score_mode
 from harness.records import (
+    Build,
     Device,
     DeviceKind,
     Evaluation,
@@ -25,6 +26,7 @@ from harness.records import (
     Gradients,
     Mode,
     Place,
+    Route,
     Severity,
     Speedup,
     Stage,
@@ -49,6 +51,8 @@ def evaluation(
     if record.speedups:
         parts.append(speedups(record.speedups))
         parts += _against_solution(record, baseline)
+    if record.builds:
+        parts.append(Text("; ".join(map(_built, record.builds)), "dim"))
     if record.launches:
         parts.append(Text(f"launched in one forward and backward: {_launches(record)}", "dim"))
     parts.append(_terms(record))
@@ -101,6 +105,15 @@ def _rate(one: Speedup) -> str:
     if one.bytes_moved:
         parts.append(f"{one.bytes_moved / seconds / 1e9:.3g} GB/s")
     return ", ".join(parts)
+
+
+def _built(build: Build) -> str:
+    if build.route is Route.KEPT:
+        return f"{build.extension} had been built before"
+    way = f"{build.route}: {build.reason}" if build.reason else str(build.route)
+    once = f", once torch's headers were prepared in {build.preparing_seconds:.0f} s"
+    after = once if build.preparing_seconds >= 1 else ""
+    return f"built {build.extension} in {build.seconds:.1f} s ({way}){after}"
 
 
 def summary(record: Summary, faults: Sequence[Fault] = ()) -> RenderableType:

@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     """Fewest pairs of turns, unless the time is up."""
     build_without_gpu: bool = True
     """Whether CUDA candidates are compiled where they cannot be run."""
+    fast_builds: bool = True
+    """Whether builds are shortened (fewer headers, side by side) where the result is the same."""
     build_jobs: int = Field(default_factory=_build_jobs)
     """Extensions built at a time in a batch: half the cores, as each runs up to two compilers."""
     silence_seconds: float = 1800.0

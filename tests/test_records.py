@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.records import (
+    Build,
     DeviceKind,
     Evaluation,
     GradientPolicy,
@@ -35,6 +36,7 @@ from harness.records import (
     Norms,
     Place,
     Record,
+    Route,
     Severity,
     Speedup,
     Stage,
@@ -389,3 +391,27 @@ def test_devices_that_clock_alike_have_one_fingerprint() -> None:
 def test_a_text_that_is_too_long_is_cut_and_does_not_break_the_record() -> None:
     found = finding(message="m" * 10**6, advice="a" * 10**6, detail="d" * 10**6)
     assert (len(found.message), len(found.advice), len(found.detail)) == (4000, 4000, 16000)
+
+
+# Builds
+
+
+def test_a_build_has_a_reason_if_it_is_a_stock_build_and_only_then() -> None:
+    Build(extension="a", route=Route.STOCK, reason="it names torch::nn", seconds=50.0)
+    Build(extension="a", route=Route.FAST, seconds=9.0)
+    for route, reason in ((Route.STOCK, ""), (Route.FAST, "why"), (Route.KEPT, "why")):
+        with pytest.raises(ValidationError, match="build with the reason"):
+            Build(extension="a", route=route, reason=reason, seconds=1.0)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
+def test_a_build_takes_a_time(seconds: float) -> None:
+    with pytest.raises(ValidationError):
+        Build(extension="a", route=Route.FAST, seconds=seconds)
+
+
+def test_nothing_is_built_before_the_build_stage() -> None:
+    built = (Build(extension="a", route=Route.FAST, seconds=9.0),)
+    assert evaluation(builds=built).builds == built
+    with pytest.raises(ValidationError, match="an extension was built"):
+        evaluation(Verdict.REJECTED, builds=built)

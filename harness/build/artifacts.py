@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from harness.records import Record
+from harness.records import Record, Route
 
 
 class Artifact(Record):
@@ -35,6 +35,12 @@ class Artifact(Record):
     """What the compilers said."""
     seconds: float
     """How long the build took."""
+    preparing_seconds: float = 0
+    """Spent before that on preparing this installation, or on waiting for who does."""
+    route: Route = Route.STOCK
+    """Which way of building made it; never ``kept``."""
+    reason: str = ""
+    """Why it was built the stock way."""
     library: str | None = None
     """File name of the library within the artifact's folder; none where nothing was linked."""
 

@@ -336,16 +336,26 @@ def main() -> None:
 
 
 def _announce(device: str) -> None:
-    """Say why the first use of the emulated device takes long."""
-    from harness.devices import choose
+    """Say why the first use of a device takes long."""
+    from harness.build.fast.preparation import Preparation
+    from harness.devices import architectures_of, choose
     from harness.emulation.preparation import find
     from harness.records import DeviceKind
     from harness.settings import Settings
 
-    emulated = choose(device)[0].kind is DeviceKind.EMULATED
-    if emulated and find(Settings().prepared_dir) is None:
+    settings = Settings()
+    chosen, gpu = choose(device)
+    emulated = chosen.kind is DeviceKind.EMULATED
+    if emulated and find(settings.prepared_dir) is None:
         _err.print(
             "preparing the emulated device, once for this installation: about a minute",
+            style="dim",
+        )
+    fast = not emulated and settings.fast_builds
+    if fast and not Preparation(settings.prepared_dir, architectures_of((gpu,))).found():
+        _err.print(
+            "the first build prepares torch's headers, once for this installation: "
+            "about half a minute",
             style="dim",
         )
 

@@ -12,7 +12,16 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.devices import cpu, cxx, gpus, no_emulation, nvcc, torch_cuda, torch_version
+from harness.devices import (
+    architectures_of,
+    cpu,
+    cxx,
+    gpus,
+    no_emulation,
+    nvcc,
+    torch_cuda,
+    torch_version,
+)
 from harness.settings import Settings
 
 
@@ -27,7 +36,8 @@ class Check(NamedTuple):
 
 def examine() -> list[Check]:
     """Every check, in the order in which a judgement needs it."""
-    return [_python(), _torch(), *_gpus(), _cpp(), _nvcc(), _emulated(), _sandbox(), _cache()]
+    compilers = [_cpp(), _nvcc(), _fast_builds()]
+    return [_python(), _torch(), *_gpus(), *compilers, _emulated(), _sandbox(), _cache()]
 
 
 def _python() -> Check:
@@ -83,6 +93,28 @@ def _nvcc() -> Check:
     lines = _output([path, "--version"]).splitlines()
     release = next((row.strip() for row in lines if "release" in row), "of unknown version")
     return Check("nvcc", True, f"{release}, at {path}")
+
+
+def _fast_builds() -> Check:
+    from harness.build.fast.preparation import Preparation
+
+    settings = Settings()
+    if not settings.fast_builds:
+        advice = "Unset KERNEL_HARNESS_FAST_BUILDS to build with prepared headers."
+        return Check("fast builds", False, "off, the settings say so", advice)
+    if torch_version() == "none":
+        return Check("fast builds", False, "there is no torch to prepare the headers of")
+    gpu = gpus()[0] if gpus() and torch_cuda() else None
+    found = Preparation(settings.prepared_dir, architectures_of((gpu,))).found()
+    if not found:
+        cost = "the first build takes half a minute more, and 0.2 GB for each set of flags"
+        return Check("fast builds", True, f"not prepared yet ({cost})")
+    unusable = [f"{name}: {v.unusable}" for name, v in found.items() if v.unusable]
+    if unusable:
+        return Check("fast builds", False, f"built the stock way: {'; '.join(unusable)[:500]}")
+    size = sum(f.stat().st_size for f in settings.prepared_dir.rglob("*") if f.is_file()) / 2**30
+    where = f"in {settings.prepared_dir}, {size:.1f} GiB with all that was ever prepared"
+    return Check("fast builds", True, f"prepared for {', '.join(found)} {where}")
 
 
 def _emulated() -> Check:

@@ -9,22 +9,18 @@ Does not: build candidates (see ``harness.build``), or import torch.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
 import shutil
-import subprocess
 import sysconfig
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
-
+from harness import preparing
 from harness.devices import cxx, no_emulation
-from harness.errors import PreparationFault, UsageError
+from harness.errors import UsageError
+from harness.preparing import torch_folder
 from harness.version import __version__
 
 NATIVE = Path(__file__).parent / "native"
@@ -86,30 +82,19 @@ def prepare(root: Path) -> Prepared:
     """
     if why := no_emulation():
         raise UsageError(f"there can be no emulated device here: {why}")
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{key()}.lock"):
-        if (found := find(root)) is not None:
-            return found
-        scratch = Path(tempfile.mkdtemp(dir=root, prefix=".new-"))
-        try:
-            _make(scratch)
-            scratch.chmod(0o755)
-            scratch.rename(root / key())
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    return Prepared(root / key())
+    return Prepared(preparing.once(root, key(), _make))
 
 
 def include_flags() -> list[str]:
     """Where torch's, Python's and our own headers lie; ours stand in for CUDA's."""
-    torch = _torch() / "include"
+    torch = torch_folder() / "include"
     system = [torch, torch / "torch" / "csrc" / "api" / "include", sysconfig.get_path("include")]
     return [f"-I{NATIVE / 'include'}", *(f"-isystem{path}" for path in system)]
 
 
 def torch_libraries() -> Path:
     """Where torch's libraries lie."""
-    return _torch() / "lib"
+    return torch_folder() / "lib"
 
 
 def machine_flags() -> list[str]:
@@ -121,22 +106,18 @@ def machine_flags() -> list[str]:
 @cache
 def key() -> str:
     """Names everything that the preparation depends on."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in NATIVE.rglob("*") if p.is_file()):
-        digest.update(str(path.relative_to(NATIVE)).encode() + b"\0" + path.read_bytes())
-    for text in (
+    return preparing.digest(
+        (p for p in NATIVE.rglob("*") if p.is_file()),
+        NATIVE,
         __version__,
-        _torch_version(),
-        str(_torch()),
+        preparing.torch_build(),
         str(NATIVE),
         sysconfig.get_path("include"),
-        _version(cxx()),
+        preparing.version_of(cxx()),
         *machine_flags(),
         *KERNEL_FLAGS,
         *DECLARATION_FLAGS,
-    ):
-        digest.update(text.encode() + b"\0")
-    return digest.hexdigest()[:20]
+    )
 
 
 def _make(directory: Path) -> None:
@@ -144,12 +125,12 @@ def _make(directory: Path) -> None:
         shutil.copy(header, directory)
     jobs = [_device(directory), *(_precompiled(directory, name) for name in PREFIXES)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(_run, jobs):
+        for _ in pool.map(preparing.run, jobs):
             pass
     objects = sorted(map(str, directory.glob("*.o")))
     torch = torch_libraries()
     link = ["-shared", "-o", str(directory / LIBRARY), *objects, f"-L{torch}", "-ltorch_cpu"]
-    _run([cxx(), *link, "-lc10", f"-Wl,-rpath,{torch},-soname,{LIBRARY},-z,defs", "-lrt"])
+    preparing.run([cxx(), *link, "-lc10", f"-Wl,-rpath,{torch},-soname,{LIBRARY},-z,defs", "-lrt"])
     for path in objects:
         Path(path).unlink()
 
@@ -171,33 +152,6 @@ def _precompiled(directory: Path, name: str) -> list[str]:
     includes = [f"-I{NATIVE / 'slim'}", *include_flags()]
     source = str(directory / name)
     return [cxx(), *flags, *includes, "-x", "c++-header", source, "-o", output]
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PreparationFault(
-            f"preparing the emulated device failed: {' '.join(command)[:300]}\n"
-            f"{(done.stdout + done.stderr)[-4000:]}"
-        )
-
-
-@cache
-def _torch() -> Path:
-    found = importlib.util.find_spec("torch")
-    if found is None or found.origin is None:
-        raise UsageError("torch is not installed")
-    return Path(found.origin).parent
-
-
-def _torch_version() -> str:
-    return (_torch() / "version.py").read_text()
-
-
-@cache
-def _version(program: str) -> str:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    return done.stdout
 
 
 @cache
