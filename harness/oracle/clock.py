@@ -35,15 +35,19 @@ from harness.settings import Settings
 from harness.worker.clock import Sample
 
 _TURN_MS = 25.0
-_CALLS = (2, 16)
-"""Fewest and most calls of a turn that count; in between, as many as fill ``_TURN_MS``."""
+_CALLS = {"cuda": (2, 16), "cpu": (2, 5)}
+"""Fewest and most calls of a turn that count; in between, as many as fill ``_TURN_MS``.
+
+Short calls do not make longer turns: what the calls of a turn have in common, such as the place in
+the driver's ring of launches, is averaged out by more turns and not by more calls.
+"""
 _ROOM_BYTES = {"cuda": 3 << 30, "cpu": 1 << 28}
 """Room for the tensors of a turn's calls in each worker."""
 _WARM_SECONDS = 0.3
 _WARM_TURNS = 3
 _FEWEST_PAIRS = 4
 """Pairs that are measured even when the time is up."""
-_SPOTS = (4, 8)
+_SPOTS = {"cuda": (4, 8), "cpu": (3, 3)}
 """Fewest and most spot checks of one mode; in between, as many as take ``_SPOT_SECONDS``."""
 _SPOT_SECONDS = 0.25
 _LOOKS = 4
@@ -114,11 +118,12 @@ class Clock:
         self._on_gpu = baseline.on_gpu
         self._allowances = allowances
         on_gpu = replace(integrity.GPU, done_ms=allowances.done_ms)
+        self._kind = "cuda" if self._on_gpu else "cpu"
         self._slack = on_gpu if self._on_gpu else integrity.CPU
         self._deadline = time.perf_counter() + settings.stage_seconds
-        room = _ROOM_BYTES["cuda" if self._on_gpu else "cpu"]
-        fitting = int(room / max(1, bytes_per_call(question)))
-        calls = 1 + min(max(fitting - 1, _CALLS[0]), _CALLS[1])
+        fitting = int(_ROOM_BYTES[self._kind] / max(1, bytes_per_call(question)))
+        fewest, most = _CALLS[self._kind]
+        calls = 1 + min(max(fitting - 1, fewest), most)
         self._sides = (
             _Side(Round(baseline, question, calls)),
             _Side(Round(candidate, question, calls)),
@@ -182,7 +187,7 @@ class Clock:
             turns += 1
             pace = self._pace(4)
         self._warm = True
-        pace = self._pace(_CALLS[1])
+        pace = self._pace(_CALLS[self._kind][1])
         for side in self._sides:
             side.begin()
         return pace
@@ -191,7 +196,7 @@ class Clock:
         """Turns of at most so many calls, and a first one that does not count."""
         slowest = max(_middle(side.milliseconds) for side in self._sides)
         host = max(_middle([s.host_milliseconds for s in side.samples]) for side in self._sides)
-        wanted = int(min(max(_TURN_MS / slowest, _CALLS[0]), most))
+        wanted = int(min(max(_TURN_MS / slowest, _CALLS[self._kind][0]), most))
         calls = min(1 + wanted, *(side.round.calls for side in self._sides))
         hold_ms = min(1.5 * host + _HOLD_MS, _LONGEST_HOLD_MS)
         return Pace(calls, int(hold_ms * _CYCLES_PER_MS))
@@ -248,7 +253,8 @@ class Clock:
         """
         a, b = self._sides
         slowest = max(_middle(side.milliseconds) for side in self._sides)
-        wanted = int(min(max(1e3 * _SPOT_SECONDS / (slowest + 1.0), _SPOTS[0]), _SPOTS[1]))
+        fewest, most = _SPOTS[self._kind]
+        wanted = int(min(max(1e3 * _SPOT_SECONDS / (slowest + 1.0), fewest), most))
         found: str | None = ""
         for _ in range(_LOOKS):
             for number in range(wanted):
