@@ -308,7 +308,7 @@ def device_code(library: Path) -> list[str]:
     """A hash of what a library holds for the GPU, but for the name that its unit goes by."""
     with tempfile.TemporaryDirectory() as scratch:
         part = Path(scratch) / "part"
-        command = ["objcopy", "--dump-section", f".nv_fatbin={part}", str(library), os.devnull]
+        command = ["objcopy", "--dump-section", f".nv_fatbin={part}", str(library), f"{part}.so"]
         subprocess.run(command, capture_output=True, check=True)
         code = _UNIT_NAME.sub(b"unit", part.read_bytes())
     return [hashlib.sha256(code).hexdigest()]
