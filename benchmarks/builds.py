@@ -46,7 +46,10 @@ from harness.settings import Settings  # noqa: E402
 _RIGHT = "tests/emulation/right"
 CANDIDATES = [
     *(f"solutions/{name}.py" for name in ("relu", "softmax", "matmul", "layer_norm", "conv2d")),
-    *(f"benchmarks/builds/{path.name}" for path in sorted((ROOT / "benchmarks/builds").glob("*"))),
+    *(
+        f"benchmarks/builds/{path.name}"
+        for path in sorted((ROOT / "benchmarks/builds").glob("*.py"))
+    ),
     "examples/generations/cuda/layer_norm__right.md",
     "examples/generations/cuda/matmul__right.md",
     "examples/generations/cuda/softmax__no_maximum.md",
@@ -55,6 +58,7 @@ CANDIDATES = [
     "examples/generations/cpp/matmul__right.md",
     f"{_RIGHT}/matmul_half__half2_tiles.py",
     f"{_RIGHT}/matmul_half__wmma.py",
+    f"{_RIGHT}/rms_norm__tile16.py",
     f"{_RIGHT}/row_sum__cooperative_groups.py",
     f"{_RIGHT}/softmax_rows__template_reduce.py",
     f"{_RIGHT}/stencil2d__constant_memory.py",
@@ -308,7 +312,7 @@ def device_code(library: Path) -> list[str]:
     """A hash of what a library holds for the GPU, but for the name that its unit goes by."""
     with tempfile.TemporaryDirectory() as scratch:
         part = Path(scratch) / "part"
-        command = ["objcopy", "--dump-section", f".nv_fatbin={part}", str(library), os.devnull]
+        command = ["objcopy", "--dump-section", f".nv_fatbin={part}", str(library), f"{part}.so"]
         subprocess.run(command, capture_output=True, check=True)
         code = _UNIT_NAME.sub(b"unit", part.read_bytes())
     return [hashlib.sha256(code).hexdigest()]

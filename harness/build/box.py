@@ -115,7 +115,7 @@ def _build_fast(
     """What the shortened build said, and why it did not make everything, where it did not."""
     try:
         planned = plan.write(spec, directory, Prepared.at(fast), linked=link)
-        if not planned.shortened:
+        if planned.reasons:
             return "", "; ".join(planned.reasons)
         ok, log = _until_one_fails(["ninja", "-f", plan.FILE, "-j", str(jobs)], directory)
         if not ok:

@@ -35,8 +35,6 @@ class Plan:
     """Where the library will lie; empty where nothing is linked."""
     reasons: list[str] = field(default_factory=list)
     """Units that are not shortened, and why."""
-    shortened: int = 0
-    """Units whose headers are."""
     edges: list[str] = field(default_factory=list)
 
     def add(self, output: str, inputs: Iterable[str], command: str, *others: str) -> None:
@@ -47,20 +45,22 @@ class Plan:
 
 
 def write(spec: ExtensionSpec, directory: Path, prepared: Prepared, *, linked: bool) -> Plan:
-    """Write ``fast.ninja`` beside the ``build.ninja`` of a spec."""
+    """Write ``fast.ninja`` beside the ``build.ninja`` of a spec, if all its units are shortened."""
     (directory / FOLDER).mkdir(exist_ok=True)
     plan = Plan()
     by_name = {unit.name: unit for unit in units.of(spec)}
     included = [text for _, text in units.headers(spec)]
+    readings = {name: _read(unit, included, prepared) for name, unit in by_name.items()}
+    plan.reasons = [
+        f"{name} {reading.stock}" for name, reading in readings.items() if reading.stock
+    ]
+    if plan.reasons:
+        return plan
     objects = {}
     # What is listed first is begun first: a CUDA unit takes longest.
     for compile_ in sorted(commands.compiles(directory), key=lambda c: not c.cuda):
         unit = by_name[Path(compile_.source).name]
-        reading = _read(unit, included, prepared)
-        if reading.stock is None:
-            plan.shortened += 1
-        else:
-            plan.reasons.append(f"{unit.name} {reading.stock}")
+        reading = readings[unit.name]
         objects[compile_.object] = f"{FOLDER}/{compile_.object}"
         step = _cuda if compile_.cuda else _cpp
         step(plan, unit, compile_, objects[compile_.object], reading, directory, prepared)
@@ -124,7 +124,7 @@ def _cpp(
     prepared: Prepared,
 ) -> None:
     more: list[str] = []
-    if reading.stock is None and prepared.cpp is not None:
+    if prepared.cpp is not None:
         needs = f"{FOLDER}/{unit.name}.needs.h"
         _includes(directory / needs, reading.headers)
         same = compile_.identity == prepared.cpp.identity
@@ -143,12 +143,10 @@ def _cuda(
     directory: Path,
     prepared: Prepared,
 ) -> None:
-    source, more, variant = compile_.source, [], None
-    if reading.stock is None:
-        needs = f"{FOLDER}/{unit.name}.needs.h"
-        _includes(directory / needs, reading.headers)
-        source, more, variant = cuda_file(unit.name), slim_flags(prepared.shim), prepared.cuda
-        (directory / source).write_text(cuda_source(unit, needs, compile_.source))
+    needs = f"{FOLDER}/{unit.name}.needs.h"
+    _includes(directory / needs, reading.headers)
+    source, more = cuda_file(unit.name), slim_flags(prepared.shim)
+    (directory / source).write_text(cuda_source(unit, needs, compile_.source))
     command = compile_.to(output, source=source, more=more)
     folder = f"{FOLDER}/{unit.name}.steps"
     (directory / folder).mkdir(exist_ok=True)
@@ -157,7 +155,7 @@ def _cuda(
         plan.add(output, [], shlex.join(command))
         return
     (directory / steps.module_id).write_text(stages.module_name(unit.name))
-    _chains(plan, steps, output, variant)
+    _chains(plan, steps, output, prepared.cuda)
 
 
 def _chains(plan: Plan, steps: stages.Stages, output: str, variant: Variant | None) -> None:
