@@ -25,7 +25,7 @@ import torch
 KEY_BYTES = 512
 """Length of a key, and of an arena's guard bands: whole blocks fit over every tensor."""
 _KEY_AT = 1024
-_ISSUED_AT, _DONE_AT = 512, 576
+_READY_AT, _ISSUED_AT, _DONE_AT = 448, 512, 576
 _PAGE = 4096
 _WORD = struct.Struct("<I")
 _WRAP = 1 << 30
@@ -46,14 +46,18 @@ class Gate:
     def shut(self) -> tuple[int, bytes]:
         """Shut it for the next call: the number that opens it, and the key that will be there."""
         self._turn = self._turn % _WRAP + 1
-        for at in (_ISSUED_AT, _DONE_AT):
+        for at in (_READY_AT, _ISSUED_AT, _DONE_AT):
             self._page[at : at + 4] = _WORD.pack(0)
         self._page[:4] = _WORD.pack(0)
         self._page[_KEY_AT : _KEY_AT + KEY_BYTES] = os.urandom(KEY_BYTES)
         return self._turn, os.urandom(KEY_BYTES)
 
+    def wait_until_ready(self, seconds: float) -> bool:
+        """Wait until the worker says that it begins to queue; false where that took too long."""
+        return self._wait(_READY_AT, seconds)
+
     def wait_until_issued(self, seconds: float) -> bool:
-        """Wait until the worker says that everything is queued; false where that took too long."""
+        """The same until it says that everything is queued."""
         return self._wait(_ISSUED_AT, seconds)
 
     def wait_until_done(self, seconds: float) -> bool:
@@ -116,6 +120,10 @@ class MappedGate:
                 stream,
             )
         )
+
+    def say_ready(self, number: int) -> None:
+        """Tell the oracle that the device is idle, and that what is timed is queued from now on."""
+        self._page[_READY_AT : _READY_AT + 4] = _WORD.pack(number)
 
     def say_issued(self, number: int) -> None:
         """Tell the oracle that everything is queued."""

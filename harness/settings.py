@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     """Largest file that a candidate may write."""
     output_bytes: int = 64 << 10
     """How much of a candidate's standard output and error is kept; the rest is discarded."""
-    clock_seconds: float = 3.0
+    clock_seconds: float = 1.5
     """Longest time spent on clocking one mode; it ends sooner once the interval is narrow."""
     clock_precision: float = 0.003
     """Half-width of the 95 % interval of the speedup at which clocking stops."""

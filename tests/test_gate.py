@@ -88,6 +88,9 @@ def test_the_oracle_waits_for_the_worker_and_not_for_ever(gate: Gate, theirs: Ma
     assert time.perf_counter() - begun >= 0.1
     threading.Timer(0.1, theirs.say_issued, (number,)).start()
     assert gate.wait_until_issued(5)
+    assert not gate.wait_until_ready(0.01), "each word is of its own"
+    theirs.say_ready(number)
+    assert gate.wait_until_ready(0.01)
     assert not gate.wait_until_done(0.01), "queued is not done"
     theirs.say_done(number)
     assert gate.wait_until_done(0.01)

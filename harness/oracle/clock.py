@@ -35,7 +35,7 @@ from harness.settings import Settings
 from harness.worker.clock import Sample
 
 _TURN_MS = 25.0
-_CALLS = {"cuda": (2, 16), "cpu": (2, 5)}
+_CALLS = {"cuda": (1, 16), "cpu": (1, 5)}
 """Fewest and most calls of a turn that count; in between, as many as fill ``_TURN_MS``.
 
 Short calls do not make longer turns: what the calls of a turn have in common, such as the place in
@@ -44,16 +44,15 @@ the driver's ring of launches, is averaged out by more turns and not by more cal
 _ROOM_BYTES = {"cuda": 3 << 30, "cpu": 1 << 28}
 """Room for the tensors of a turn's calls in each worker."""
 _WARM_SECONDS = 0.3
-_WARM_TURNS = 3
 _FEWEST_PAIRS = 4
 """Pairs that are measured even when the time is up."""
-_SPOTS = {"cuda": (4, 8), "cpu": (3, 3)}
+_SPOTS = {"cuda": (3, 8), "cpu": (3, 3)}
 """Fewest and most spot checks of one mode; in between, as many as take ``_SPOT_SECONDS``."""
 _SPOT_SECONDS = 0.25
 _LOOKS = 4
 _ANSWER_BYTES = 3 << 30
 _JUDGING_SECONDS = 0.4
-"""How long answers of one mode are judged; two of spot checks and one of a turn always are."""
+"""How long answers of one mode are judged; one of a spot check and one of a turn always are."""
 _CYCLES_PER_MS = 1.8e6
 _HOLD_MS = 0.03
 """How far the host gets ahead of the device besides, before every call."""
@@ -178,10 +177,10 @@ class Clock:
     def _warm_up(self, mode: Mode) -> Pace:
         """Bring the device to speed, and find the pace of the turns."""
         begun, turns, pace = time.perf_counter(), 0, Pace(2, 0)
-        seconds = 0.0 if self._warm else _WARM_SECONDS
+        seconds = _WARM_SECONDS if not self._warm else _WARM_SECONDS / 10
         for side in self._sides:
             side.begin()
-        while turns < _WARM_TURNS or time.perf_counter() - begun < seconds:
+        while turns < 1 or time.perf_counter() - begun < seconds:
             for side in self._sides:
                 self._turn(mode, side, self._fresh(pace.calls), pace)
             turns += 1
@@ -205,7 +204,7 @@ class Clock:
         """Turns in the order ABBA; how many pairs were discarded, and how many answers judged."""
         a, b = self._sides
         fewest = self._settings.clock_turns
-        to_judge = secrets.randbelow(fewest)
+        to_judge = secrets.randbelow(_FEWEST_PAIRS)
         pair = discarded = judged = kept_from = 0
         begun = time.perf_counter()
         while True:
@@ -268,7 +267,7 @@ class Clock:
             raise _tampered(found, "time.clocks_disagree")
         begun, judged = time.perf_counter(), 0
         for spot in sorted(b.answered, key=lambda _: secrets.randbits(32)):
-            if judged >= 2 and time.perf_counter() - begun > _JUDGING_SECONDS:
+            if judged and time.perf_counter() - begun > _JUDGING_SECONDS:
                 break
             self._judge(mode, spot.question, spot.outputs, spot.gradients)
             judged += 1

@@ -55,15 +55,14 @@ class Seen:
 def contradiction(mode: str, reference: Seen, candidate: Seen, slack: Slack) -> str | None:
     """What the candidate's clock says that cannot be so; ``None`` where all agrees."""
     spot = low(candidate.spots)
-    overhead = max(0.0, low(reference.done) - low(reference.spots))
-    copying = max(0.0, low(reference.held) - low(reference.done))
-    done = overhead + slack.share * spot + slack.done_ms
+    copying = least(reference.held, reference.done)
+    done = least(reference.done, reference.spots) + slack.share * spot + slack.done_ms
     held = done + slack.copying * copying + slack.held_ms
     for words, outer, most in (
         ("was done with it", candidate.done, done),
         ("handed over its answer", candidate.held, held),
     ):
-        extra = low(outer) - spot
+        extra = least(outer, candidate.spots)
         if extra > most:
             return (
                 f"The candidate's event clock says {spot:.4g} ms for the {mode}, but it {words} "
@@ -86,6 +85,11 @@ def impossible(mode: str, milliseconds: float, floor_ms: float, why: str) -> str
     if milliseconds >= _NEARLY * floor_ms:
         return None
     return f"The {mode} claims {milliseconds:.4g} ms, and {why} takes {floor_ms:.4g} ms."
+
+
+def least(later: Sequence[float], sooner: Sequence[float]) -> float:
+    """The least that one clock was later by than another: a busy host only ever adds to it."""
+    return max(0.0, min(a - b for a, b in zip(later, sooner, strict=True)))
 
 
 def low(values: Sequence[float]) -> float:

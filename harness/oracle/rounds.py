@@ -27,6 +27,8 @@ from harness.worker import trees
 from harness.worker.clock import Sample
 
 _LONGEST_MS = 1e7
+_READY_SECONDS = 10.0
+"""How long what precedes a timed call may take before the gate opens all the same."""
 _SPOT_SECONDS = 2.0
 """How long the gate is watched for the end of a call; a longer one is timed by its answer."""
 
@@ -185,6 +187,7 @@ class Round:
         def release() -> None:
             nonlocal begun, done
             if self._session.on_gpu:
+                self._gate.wait_until_ready(_READY_SECONDS)
                 self._gate.wait_until_issued(patience)
                 begun = time.perf_counter()
                 self._gate.open(key)

@@ -71,6 +71,7 @@ class Turns:
         one.prepare()
         self._clock.flush()
         self._synchronize()  # the oracle's clock must not see what is not timed
+        self._gate.say_ready(number)
         self._gate.queue_wait(number)
         for start, end in hidden:
             self._gate.decipher(self._arena.bytes(start, end))
