@@ -103,6 +103,7 @@ class Grader:
         self._oracle: Child | None = None
         self._leased = False
         self._batch = secrets.token_hex(8)
+        self._judged = 0
 
     def __enter__(self) -> Self:
         """Start the fork server; nobody waits for it before it is needed.
@@ -224,11 +225,12 @@ class Grader:
                 "gradients": self._gradients,
                 "clocked": self._clocked,
                 "batch": self._batch,
-                "more": self._shared is not None,
+                "more": self._shared is not None or self._judged > 0,
             },
             lambda spec: self._shop.serve(spec, prepared, failed_builds, patient),
             report,
         )
+        self._judged += 1
         self._vitals.check()
         verdict, stage = Verdict(done["verdict"]), Stage(done["stage"])
         findings = [Finding.model_validate(f) for f in done["findings"]]

@@ -20,9 +20,9 @@ Opened = contextlib.AbstractContextManager[Session]
 class Baseline:
     """A session with the reference's module, opened when it is first needed."""
 
-    def __init__(self, make: Callable[[], Opened], source: str) -> None:
+    def __init__(self, make: Callable[[], Opened], load: Callable[[Session], None]) -> None:
         self._make = make
-        self._source = source
+        self._load = load
         self._session: Session | None = None
         self._opened = contextlib.ExitStack()
 
@@ -36,7 +36,7 @@ class Baseline:
         try:
             if self._session is None:
                 self._session = self._opened.enter_context(self._make())
-                self._session.load(self._source, "Model")
+                self._load(self._session)
             yield self._session
         except Stop:
             raise

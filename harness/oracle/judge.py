@@ -9,12 +9,10 @@ Does not: extract, screen or build (see ``grader``).
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
@@ -46,10 +44,9 @@ from harness.records import (
     Verdict,
 )
 from harness.settings import Settings
-from harness.supervisor import Child, ChildEnded, Extension, ForkServer, Limits
+from harness.supervisor import ChildEnded, Extension
 from harness.wire import Message
 
-_START_SECONDS = 120.0
 _DECK_SHARE = 4
 """What part of the device's memory (of at most 8 GiB of the host's) the deck may hold, one in."""
 _SHOWN = 4
@@ -106,33 +103,31 @@ class Judge:
     def __init__(
         self,
         problem: Problem,
-        server: ForkServer,
+        nursery: Nursery,
         settings: Settings,
         *,
         visible: str | None,
         emulation: bool = False,
-        hidden: Iterable[str],
         allowances: Allowances | None = None,
     ) -> None:
-        """On the GPU called ``visible``, or else on the CPU.
+        """On the GPU called ``visible``, or else on the CPU, with workers from the ``nursery``.
 
-        With ``emulation`` the server's workers have the emulated device; the reference
+        With ``emulation`` they have the emulated device; the reference
         runs on the CPU all the same.
         """
         self.problem = problem
         self._emulation = emulation
-        self._server = server
+        self._nursery = nursery
         self._settings = settings
         self._visible = visible
-        self._hidden = list(hidden)
         self._allowances = allowances or Allowances()
         self._device = torch.device("cuda:0" if visible is not None else "cpu")
         self._references: dict[str, Reference] = {}
         self._deck = Deck(_deck_bytes(self._device))
-        self._nursery = Nursery(self._worker)
         self._thermometer = Thermometer(visible)
         self._baseline = Baseline(
-            lambda: self.session(_no_extension, trusted=True), problem.file.source
+            lambda: self.session(_no_extension, trusted=True),
+            lambda session: self.load(session, problem.file.source, "Model"),
         )
         self._admitted = False
 
@@ -194,32 +189,13 @@ class Judge:
         finally:
             session.close()
 
-    def close(self) -> None:
-        """End the processes that are kept between candidates."""
-        self._nursery.close()
-        self._baseline.close()
+    def load(self, session: Session, source: str, entry: str) -> None:
+        """Import a module in a session, with the problem's precision flags."""
+        session.load(source, entry, tf32=self.problem.tf32 is Tf32Policy.ALLOWED)
 
-    def _worker(self) -> Child:
-        """A worker that has its device, and the problem's precision flags."""
-        child = Child.confined(
-            self._server,
-            "worker",
-            Limits.of(self._settings),
-            hidden=[Path(p) for p in self._hidden],
-            gpu=self._visible is not None,
-        )
-        message = {
-            "op": "start",
-            "cuda": self._visible,
-            "tf32": self.problem.tf32 is Tf32Policy.ALLOWED,
-            "threads": os.cpu_count() or 1,
-        }
-        try:
-            child.request(message, _START_SECONDS)
-        except ChildEnded:
-            child.kill()
-            raise
-        return child
+    def close(self) -> None:
+        """End the process that is kept between candidates."""
+        self._baseline.close()
 
     def reference(self, case: Case) -> Reference:
         """The reference's model for a case; made once."""
@@ -231,7 +207,7 @@ class Judge:
         self, request: Request, session: Session, progress: _Progress, report: Report
     ) -> list[Speedup]:
         with _timed(progress, Stage.LOAD, report):
-            session.load(request.source, "ModelNew")
+            self.load(session, request.source, "ModelNew")
         if request.more and self._visible is not None:
             self._nursery.expect()
         with _timed(progress, Stage.INTERFACE, report):

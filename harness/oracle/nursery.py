@@ -9,11 +9,40 @@ Does not: know what a worker is for.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from harness.errors import HarnessFault
-from harness.supervisor import Child, ChildEnded
+from harness.settings import Settings
+from harness.supervisor import Child, ChildEnded, ForkServer, Limits
+
+_START_SECONDS = 120.0
+
+
+def maker(
+    server: ForkServer, settings: Settings, visible: str | None, hidden: Sequence[str]
+) -> Callable[[], Child]:
+    """What makes workers that have their device, the GPU called ``visible`` if there is one."""
+
+    def make() -> Child:
+        child = Child.confined(
+            server,
+            "worker",
+            Limits.of(settings),
+            hidden=[Path(p) for p in hidden],
+            gpu=visible is not None,
+        )
+        message = {"op": "start", "cuda": visible, "threads": os.cpu_count() or 1}
+        try:
+            child.request(message, _START_SECONDS)
+        except ChildEnded:
+            child.kill()
+            raise
+        return child
+
+    return make
 
 
 class Nursery:

@@ -28,6 +28,7 @@ from harness.calibration import Allowances
 from harness.errors import ProblemError
 from harness.oracle import health
 from harness.oracle.judge import Judge, Outcome, Request
+from harness.oracle.nursery import Nursery, maker
 from harness.oracle.problem import Problem
 from harness.oracle.stop import Stop
 from harness.problems import ProblemFile
@@ -61,7 +62,7 @@ class _Opened:
     settings: Settings
     visible: str | None
     emulation: bool
-    hidden: list[str]
+    nursery: Nursery
     allowances: Allowances
 
 
@@ -99,8 +100,8 @@ class Oracle:
             torch.zeros(1, device="cuda:0")
         settings = Settings.model_validate(message["settings"])
         allowances = Allowances.model_validate(message["allowances"])
-        emulation, hidden = message["emulation"], message["hidden"]
-        self._opened = _Opened(settings, visible, emulation, hidden, allowances)
+        nursery = Nursery(maker(self._server, settings, visible, message["hidden"]))
+        self._opened = _Opened(settings, visible, message["emulation"], nursery, allowances)
         return {}
 
     def _judge(self, wire: dict[str, Any]) -> Judge:
@@ -115,11 +116,10 @@ class Oracle:
             self._close()  # one problem's tensors at a time on the device
             self._judges[key] = Judge(
                 problem,
-                self._server,
+                self._opened.nursery,
                 self._opened.settings,
                 visible=self._opened.visible,
                 emulation=self._opened.emulation,
-                hidden=self._opened.hidden,
                 allowances=self._opened.allowances,
             )
         return self._judges[key]
@@ -158,8 +158,8 @@ class Oracle:
             judge.session(self._extension, trusted=True) as baseline,
             judge.session(self._extension) as other,
         ):
-            baseline.load(judge.problem.file.source, "Model")
-            other.load(text, entry)
+            judge.load(baseline, judge.problem.file.source, "Model")
+            judge.load(other, text, entry)
             return judge.clock(
                 judge.problem.clocked,
                 baseline,

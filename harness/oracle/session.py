@@ -71,14 +71,14 @@ class Session:
         """Fix the orders of threads and blocks (emulated device only)."""
         self._schedule = orders
 
-    def load(self, source: str, entry: str) -> None:
+    def load(self, source: str, entry: str, *, tf32: bool) -> None:
         """Import the module.
 
         Raises:
             Stop: it cannot be imported, or has no such entry.
         """
         self._ask(
-            {"op": "load", "source": source, "entry": entry},
+            {"op": "load", "source": source, "entry": entry, "tf32": tf32},
             Stage.LOAD,
             "importing the candidate",
             Verdict.LOAD_FAILED,

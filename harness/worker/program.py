@@ -1,9 +1,9 @@
 """The worker's loop: take a message, do it, answer.
 
 Messages from the oracle (``op``):
-    start      device and flags of this process, before anything touches a device
+    start      this process's device, before anything touches one
     collect    import the candidate to learn what it builds; nothing is built or run
-    load       import the candidate
+    load       set the precision flags and import the candidate
     construct  make its model
     detach     unmap the arena, which is about to be freed
     attach     map the arena (descriptors come along)
@@ -90,8 +90,6 @@ class Worker:
         if emulated.is_loaded():
             self._device = torch.device("cuda:0")
         torch.set_num_threads(int(message["threads"]))
-        torch.backends.cuda.matmul.allow_tf32 = bool(message["tf32"])
-        torch.backends.cudnn.allow_tf32 = bool(message["tf32"])
         return {"pid": os.getpid()}
 
     def do_collect(self, message: Message, _: list[int]) -> Message:
@@ -108,6 +106,8 @@ class Worker:
         return {}
 
     def do_load(self, message: Message, _: list[int]) -> Message:
+        torch.backends.cuda.matmul.allow_tf32 = bool(message["tf32"])
+        torch.backends.cudnn.allow_tf32 = bool(message["tf32"])
         extension.intercept(extension.from_oracle(self._channel))
         self._candidate = Candidate(
             message["source"], message["entry"], self._directory, self._device

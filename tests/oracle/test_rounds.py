@@ -11,6 +11,7 @@ import torch
 from harness.arena import POISON
 from harness.oracle import draws
 from harness.oracle.judge import Judge
+from harness.oracle.nursery import Nursery, maker
 from harness.oracle.problem import Problem
 from harness.oracle.reference import Question
 from harness.oracle.rounds import BadSample, Pace, Round, _samples, bytes_per_call
@@ -28,16 +29,18 @@ CALLS = 3
 def judge() -> Iterator[Judge]:
     server = ForkServer.start()
     problem = Problem.load(find("layer_norm"), gpu=False)
-    made = Judge(problem, server, Settings(), visible=None, hidden=[])
+    nursery = Nursery(maker(server, Settings(), None, []))
+    made = Judge(problem, nursery, Settings(), visible=None)
     yield made
     made.close()
+    nursery.close()
     server.close()
 
 
 @pytest.fixture(scope="module")
 def session(judge: Judge) -> Iterator[Session]:
     with judge.session(lambda _: ({}, []), trusted=True) as opened:
-        opened.load(judge.problem.file.source, "Model")
+        judge.load(opened, judge.problem.file.source, "Model")
         yield opened
 
 
