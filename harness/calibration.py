@@ -23,8 +23,9 @@ from harness.version import __version__
 
 SHORT_MS = 0.1
 """Calls shorter than this are dominated by the cost of a launch."""
-_SHARE = 0.05
-"""What the oracle's clock may differ by anyway, of a call's own time (``oracle.integrity``)."""
+_SHARE, _DECIPHERING = 0.05, 0.3
+"""What the oracle's clock may differ by anyway, of a call's own time and of what it takes to
+decipher its inputs (``oracle.integrity``)."""
 _TIMES_SEEN = 2.0
 """Slack that is allowed, in what was seen."""
 
@@ -36,7 +37,7 @@ class Allowances(Record):
     """Half-width of a 95 % interval of what no repetition averages out, relative."""
     launch_ms: Annotated[float, Field(ge=0, le=0.01)] = 2e-4
     """The same for what is a cost of launches, milliseconds per call."""
-    done_ms: Annotated[float, Field(ge=0, le=1)] = 0.015
+    done_ms: Annotated[float, Field(ge=0, le=1)] = 0.03
     """By how much the oracle's clock may run longer than the events, beside the reference's own."""
 
 
@@ -139,4 +140,5 @@ def _slack(one: Speedup) -> float:
         return 0.0
     reference = one.outer_reference_ms - one.spot_reference_ms
     candidate = one.outer_candidate_ms - one.spot_candidate_ms
-    return max(0.0, abs(candidate - reference) - _SHARE * one.spot_candidate_ms)
+    anyway = _SHARE * one.spot_candidate_ms + _DECIPHERING * min(candidate, reference)
+    return max(0.0, abs(candidate - reference) - anyway)

@@ -25,6 +25,7 @@ import torch
 KEY_BYTES = 512
 """Length of a key, and of an arena's guard bands: whole blocks fit over every tensor."""
 _KEY_AT = 1024
+_WORDS = KEY_BYTES // 8
 _READY_AT, _ISSUED_AT, _DONE_AT = 448, 512, 576
 _PAGE = 4096
 _WORD = struct.Struct("<I")
@@ -93,7 +94,7 @@ class MappedGate:
         self._page = mmap.mmap(fd, _PAGE)
         os.close(fd)
         self._device = device
-        self._key = torch.empty(KEY_BYTES // 4, dtype=torch.int32, device=device)
+        self._key = torch.empty(_WORDS, dtype=torch.int64, device=device)
         self._on_gpu = device.type == "cuda"
         self._anchor = ctypes.c_char.from_buffer(self._page)
         if self._on_gpu:
@@ -103,7 +104,7 @@ class MappedGate:
         """Have the current stream wait until the gate is open, and then fetch the key."""
         if not self._on_gpu:
             key = self._page[_KEY_AT : _KEY_AT + KEY_BYTES]
-            self._key.copy_(torch.frombuffer(bytearray(key), dtype=torch.int32))
+            self._key.copy_(torch.frombuffer(bytearray(key), dtype=torch.int64))
             return
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         at_least = 0
@@ -150,19 +151,19 @@ class MappedGate:
 
 
 def combine(flat: torch.Tensor, key: torch.Tensor) -> None:
-    """Combine bytes with a key of ``KEY_BYTES // 4`` int32 words, in place; twice gives them back.
+    """Combine bytes with a key, in place; twice gives them back.
 
     Args:
         flat: uint8, its length a multiple of ``KEY_BYTES``.
-        key: int32, on the same device.
+        key: int64, ``KEY_BYTES`` long, on the same device.
     """
-    blocks = flat.view(torch.int32).view(-1, KEY_BYTES // 4)
+    blocks = flat.view(torch.int64).view(-1, _WORDS)
     torch.bitwise_xor(blocks, key, out=blocks)
 
 
 def tensor_of(key: bytes, device: torch.device) -> torch.Tensor:
     """A key as a tensor."""
-    return torch.frombuffer(bytearray(key), dtype=torch.int32).to(device)
+    return torch.frombuffer(bytearray(key), dtype=torch.int64).to(device)
 
 
 def _registered(address: int) -> int:

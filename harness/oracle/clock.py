@@ -43,6 +43,8 @@ the driver's ring of launches, is averaged out by more turns and not by more cal
 """
 _ROOM_BYTES = {"cuda": 3 << 30, "cpu": 1 << 28}
 """Room for the tensors of a turn's calls in each worker."""
+_LONG_MS = 20.0
+"""Calls longer than this do not notice what the hand-over of the device costs."""
 _WARM_SECONDS = 0.3
 _FEWEST_PAIRS = 4
 """Pairs that are measured even when the time is up."""
@@ -176,13 +178,13 @@ class Clock:
 
     def _warm_up(self, mode: Mode) -> Pace:
         """Bring the device to speed, and find the pace of the turns."""
-        begun, turns, pace = time.perf_counter(), 0, Pace(2, 0)
+        begun, turns, pace = time.perf_counter(), 0, Pace(1, 1, 0)
         seconds = _WARM_SECONDS if not self._warm else _WARM_SECONDS / 10
         for side in self._sides:
             side.begin()
         while turns < 1 or time.perf_counter() - begun < seconds:
             for side in self._sides:
-                self._turn(mode, side, self._fresh(pace.calls), pace)
+                self._turn(mode, side, self._fresh(pace.ahead + pace.calls), pace)
             turns += 1
             pace = self._pace(4)
         self._warm = True
@@ -192,13 +194,14 @@ class Clock:
         return pace
 
     def _pace(self, most: int) -> Pace:
-        """Turns of at most so many calls, and a first one that does not count."""
+        """Turns of at most so many calls, and of short ones a first that does not count."""
         slowest = max(_middle(side.milliseconds) for side in self._sides)
         host = max(_middle([s.host_milliseconds for s in side.samples]) for side in self._sides)
         wanted = int(min(max(_TURN_MS / slowest, _CALLS[self._kind][0]), most))
-        calls = min(1 + wanted, *(side.round.calls for side in self._sides))
+        ahead = int(slowest < _LONG_MS)
+        calls = min(wanted, *(side.round.calls - ahead for side in self._sides))
         hold_ms = min(1.5 * host + _HOLD_MS, _LONGEST_HOLD_MS)
-        return Pace(calls, int(hold_ms * _CYCLES_PER_MS))
+        return Pace(calls, ahead, int(hold_ms * _CYCLES_PER_MS))
 
     def _take_turns(self, mode: Mode, pace: Pace) -> tuple[int, int]:
         """Turns in the order ABBA; how many pairs were discarded, and how many answers judged."""
@@ -208,12 +211,12 @@ class Clock:
         pair = discarded = judged = kept_from = 0
         begun = time.perf_counter()
         while True:
-            fresh = self._fresh(pace.calls)
+            fresh = self._fresh(pace.ahead + pace.calls)
             for side in ((a, b), (b, a))[pair % 2]:
                 samples = self._turn(mode, side, fresh, pace)
                 side.turns.append(interquartile_mean([s.milliseconds for s in samples]))
             if pair == to_judge:
-                at = secrets.randbelow(pace.calls)
+                at = secrets.randbelow(len(fresh))
                 self._judge(mode, fresh[at], *b.round.answers(at))
                 judged += 1
             pair += 1
@@ -238,10 +241,10 @@ class Clock:
     def _turn(
         self, mode: Mode, side: _Side, fresh: Sequence[Question], pace: Pace
     ) -> Sequence[Sample]:
-        """One turn's samples; the first, which pays for the hand-over, is left out."""
+        """One turn's samples, without those that pay for the hand-over."""
         if time.perf_counter() > self._deadline:
             raise out_of_time(Stage.TIME, self._settings.stage_seconds)
-        samples = side.round.turn(mode, fresh, pace)[1:]
+        samples = side.round.turn(mode, fresh, pace)[pace.ahead :]
         side.samples += samples
         return samples
 

@@ -20,6 +20,8 @@ class Slack:
 
     share: float
     """Of the call's own time."""
+    deciphering: float
+    """Of what it takes to decipher the reference's inputs: memory differs between processes."""
     done_ms: float
     """Besides, until the device is done, in milliseconds."""
     held_ms: float
@@ -30,9 +32,9 @@ class Slack:
     """By how much a spot check may besides be slower than a turn's calls."""
 
 
-GPU = Slack(share=0.05, done_ms=0.015, held_ms=0.5, copying=3.0, hidden_ms=0.005)
-"""Twice what was seen between equal modules on an H100 whose host was idle."""
-CPU = Slack(share=2.0, done_ms=50.0, held_ms=50.0, copying=3.0, hidden_ms=50.0)
+GPU = Slack(share=0.05, deciphering=0.3, done_ms=0.03, held_ms=0.5, copying=3.0, hidden_ms=0.005)
+"""Twice what was seen between honest modules on an H100, with compilers on the other cores."""
+CPU = Slack(share=2.0, deciphering=3.0, done_ms=50.0, held_ms=50.0, copying=3.0, hidden_ms=50.0)
 """Builds and other work share the cores with both clocks."""
 _NEARLY = 0.85
 """What a floor may be missed by: clocks differ a little from process to process."""
@@ -56,7 +58,8 @@ def contradiction(mode: str, reference: Seen, candidate: Seen, slack: Slack) -> 
     """What the candidate's clock says that cannot be so; ``None`` where all agrees."""
     spot = low(candidate.spots)
     copying = least(reference.held, reference.done)
-    done = least(reference.done, reference.spots) + slack.share * spot + slack.done_ms
+    deciphering = (1 + slack.deciphering) * least(reference.done, reference.spots)
+    done = deciphering + slack.share * spot + slack.done_ms
     held = done + slack.copying * copying + slack.held_ms
     for words, outer, most in (
         ("was done with it", candidate.done, done),

@@ -65,7 +65,9 @@ class Pace:
     """How the calls of a turn follow each other."""
 
     calls: int
-    """How many there are."""
+    """How many there are that count."""
+    ahead: int
+    """Calls before those, which pay for the hand-over of the device."""
     hold_cycles: int
     """How long the device is held back before each, in cycles of its clock."""
 

@@ -79,7 +79,7 @@ def test_each_call_of_a_turn_answers_its_own_inputs(
     reference = judge.reference(question.case)
     for seed in (1, 2):
         fresh = reference.again(question, seed, CALLS)
-        samples = laid.turn(mode, fresh, Pace(CALLS, 0))
+        samples = laid.turn(mode, fresh, Pace(CALLS, 0, 0))
         assert len(samples) == CALLS
         assert all(s.milliseconds > 0 and s.gated for s in samples)
         for at, asked in enumerate(fresh):
@@ -101,8 +101,8 @@ def test_answers_that_nobody_writes_are_wrong(
     judge: Judge, session: Session, laid: Round, question: Question
 ) -> None:
     fresh = judge.reference(question.case).again(question, 4, CALLS)
-    laid.turn(Mode.FORWARD, fresh, Pace(CALLS, 0))
-    laid.turn(Mode.FORWARD, fresh[:1], Pace(1, 0))
+    laid.turn(Mode.FORWARD, fresh, Pace(CALLS, 0, 0))
+    laid.turn(Mode.FORWARD, fresh[:1], Pace(1, 0, 0))
     assert right(judge, fresh[0], Mode.FORWARD, laid.answers(0))
     (stale,), _ = laid.answers(1)
     assert bool((stale.view(torch.uint8) == POISON).all())
