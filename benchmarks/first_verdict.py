@@ -2,13 +2,15 @@
 
     python benchmarks/first_verdict.py OUT --kernelbench PATH [--rounds N] [--device cuda]
 
-For every candidate, each time in a fresh process, clocked from its start to its exit:
+For every candidate:
 
     cold    nothing built: an empty artifact store, an empty build directory
     again   the same once more, with everything built
 
-Ours is ``kernel-harness grade FILE --json`` as a user runs it. KernelBench's is its
-``eval_kernel_against_ref`` as its scripts call it (see ``peer_child``). Our one-time
+``ours`` is ``kernel-harness grade FILE --json`` as a user runs it and ``kernelbench`` its
+``eval_kernel_against_ref`` as its scripts call it (see ``peer_child``), each in a fresh process,
+clocked from its start to its exit. ``running`` is ours in a process that has judged another
+problem's candidate before, as a batch or a reward does: ``Grader.grade``. Our one-time
 preparation is done before, by judging another candidate twice with an empty artifact store, and
 is the difference between the two. Without ``--kernelbench`` only ours is measured.
 
@@ -25,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,16 @@ import peer
 from spine import ROOT, commit
 
 from harness.devices import choose
+from harness.generation import Generation
+from harness.grader import Grader
+from harness.problems import find
+from harness.settings import Settings
 
 CANDIDATES = {
-    "relu": ROOT / "solutions" / "relu.py",
-    "conv2d": ROOT / "solutions" / "conv2d.py",
+    "relu": ROOT / "benchmarks" / "candidates" / "relu__grid_stride.py",
+    "conv2d": ROOT / "benchmarks" / "candidates" / "conv2d__tile_64x64.py",
 }
+"""Written as models write them: with ``torch/extension.h``, which is what takes long to build."""
 STATES = ("cold", "again")
 OTHER = ("softmax", ROOT / "solutions" / "softmax.py")
 """The candidate that is judged for the sake of the preparation."""
@@ -59,11 +66,30 @@ def ours(problem: str, file: Path, device: str, folder: Path, store: str) -> dic
     seconds = time.perf_counter() - begun
     if done.returncode not in (0, 1):
         sys.exit(f"kernel-harness grade {file.name} failed:\n{done.stderr[-2000:]}")
-    evaluation = json.loads(done.stdout)
+    return told(seconds, json.loads(done.stdout))
+
+
+def running(device: str, folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each candidate cold and again, in this process."""
+    settings = Settings(cache_dir=folder / "store_running", prepared_dir=folder / "prepared")
+    with Grader(device, settings=settings) as grader:
+        other, file = OTHER
+        grader.grade(Generation.read(file), find(other))
+        for problem, file in CANDIDATES.items():
+            for state in STATES:
+                begun = time.perf_counter()
+                evaluation = grader.grade(Generation.read(file), find(problem))
+                seconds = time.perf_counter() - begun
+                yield problem, state, told(seconds, evaluation.model_dump(mode="json"))
+
+
+def told(seconds: float, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of one of our judgements."""
     return {
         "seconds": seconds,
         "stages": evaluation["stage_seconds"],
         "verdict": evaluation["verdict"],
+        "builds": [b["route"] for b in evaluation["builds"]],
         "trials": len(evaluation["trials"]),
         "speedups": {s["mode"]: s["speedup"] for s in evaluation["speedups"]},
     }
@@ -122,25 +148,32 @@ def measure(
                 add("ours", problem, state, ours(problem, file, device, folder, store))
             for state in STATES if path else ():
                 add("kernelbench", problem, state, theirs(problem, file, path, folder, build))
+        if number == 0:
+            for problem, state, measured in running(device, folder):
+                add("running", problem, state, measured)
 
 
-def ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """How many times as long KernelBench takes, from the medians over rounds.
+def ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """How many times as long KernelBench takes as ours and as ours running, by candidate.
 
-    Only of candidates that were measured in full and on which its process did not fail.
-    ``built`` holds its first evaluation against ours of a candidate that is built already.
+    From the medians over rounds, and only of candidates that were measured in full and on which
+    its process did not fail. ``built`` holds its first evaluation against ours of a candidate that
+    is built already.
     """
-    found = {}
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for problem in CANDIDATES:
         of = [row for row in rows if row["candidate"] == problem]
-        mine, other = (medians(of, who) for who in ("ours", "kernelbench"))
-        if len(mine) + len(other) < 4 or any(row["verdict"] == "failed" for row in of):
+        other = medians(of, "kernelbench")
+        if len(other) < 2 or any(row["verdict"] == "failed" for row in of):
             continue
-        found[problem] = {
-            "cold": other["cold"] / mine["cold"],
-            "again": other["again"] / mine["again"],
-            "built": other["cold"] / mine["again"],
-        }
+        for who in ("ours", "running"):
+            mine = medians(of, who)
+            if len(mine) == 2:
+                found.setdefault(problem, {})[who] = {
+                    "cold": other["cold"] / mine["cold"],
+                    "again": other["again"] / mine["again"],
+                    "built": other["cold"] / mine["again"],
+                }
     return found
 
 

@@ -15,41 +15,43 @@ STATES = {"cold": "nothing built", "again": "all built"}
 
 
 def first_verdict(record: dict[str, Any]) -> list[str]:
-    """One candidate at a time: process start to exit, stages, verdicts and ratios."""
+    """One candidate at a time: seconds, stages, verdicts and ratios."""
     result = record["result"]
+    whose = {
+        "ours": "`kernel-harness grade`, a fresh process",
+        "running": "the same in a running process",
+        "kernelbench": "KernelBench, a fresh process",
+    }
     lines = [
-        "| candidate | | `kernel-harness grade`: seconds | of which | verdict "
-        "| KernelBench: seconds | of which | says | ratio |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| candidate | | by | seconds | of which | verdict | KernelBench takes |",
+        "|---|---|---|---|---|---|---|",
     ]
-    candidates = list(dict.fromkeys(row["candidate"] for row in result["rows"]))
-    for candidate in candidates:
+    for candidate in dict.fromkeys(row["candidate"] for row in result["rows"]):
         for state, title in STATES.items():
-            cells = [f"| {candidate} | {title} "]
-            for who in ("ours", "kernelbench"):
+            for who, words in whose.items():
                 wanted = (candidate, state, who)
                 rows = [
                     r for r in result["rows"] if (r["candidate"], r["state"], r["who"]) == wanted
                 ]
-                cells.append(_measured(rows))
-            ratio = result["ratios"].get(candidate)
-            cells.append(f"| {_times(ratio[state])} |" if ratio else "| – |")
-            lines.append("".join(cells))
+                ratio = result["ratios"].get(candidate, {}).get(who)
+                times = _times(ratio[state]) if ratio else "–"
+                lines.append(f"| {candidate} | {title} | {words} {_measured(rows)}| {times} |")
     made = result["prepared"]
     said = [
         f"Our one-time preparation, not in the table: {made['preparation']:.0f} s "
         f"(the first use of all took {made['first_use']:.0f} s, the same without it "
         f"{made['after_it']:.0f} s)."
     ]
-    if result["ratios"]:
-        built = ", ".join(f"{c} {_times(r['built'])}" for c, r in result["ratios"].items())
+    built = [
+        f"{candidate} {_times(by[who]['built'])} ({whose[who]})"
+        for candidate, by in result["ratios"].items()
+        for who in by
+    ]
+    if built:
         said.append(
             "KernelBench's first evaluation against ours of a candidate that is built already: "
-            f"{built}."
+            f"{', '.join(built)}."
         )
-    rounds = len(result["rows"]) // len(set(map(_key, result["rows"])))
-    if rounds > 1:
-        said.append(f"Medians of {rounds} rounds; stages and verdicts of the first.")
     return [*lines, "", " ".join([*said, *_peer(record)])]
 
 
@@ -154,7 +156,7 @@ def _peer(record: dict[str, Any]) -> list[str]:
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:
-    return row["who"], row["candidate"], row["state"]
+    return row["candidate"], row["state"], row["who"]
 
 
 def _count(done: int, of: int) -> str:

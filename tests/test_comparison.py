@@ -58,7 +58,7 @@ def test_ratios_leave_out_what_failed() -> None:
 
     rows = [row("ours", "cold", 10), row("ours", "again", 4), row("kernelbench", "cold", 60)]
     assert ratios(rows) == {}
-    assert ratios([*rows, row("kernelbench", "again", 12)])["relu"] == {
+    assert ratios([*rows, row("kernelbench", "again", 12)])["relu"]["ours"] == {
         "cold": 6,
         "again": 3,
         "built": 15,
