@@ -197,7 +197,7 @@ class Trial(Record):
     draw: str
     """Which distribution and layout the inputs had."""
     seed: int
-    """Seed of the draw, chosen after the candidate was loaded."""
+    """Seed of the draw, chosen after the candidates of the batch were read."""
     comparisons: tuple[Comparison, ...]
     """Every tensor that was compared."""
 
