@@ -32,7 +32,7 @@ class Slack:
     """By how much a spot check may besides be slower than a turn's calls."""
 
 
-GPU = Slack(share=0.05, deciphering=0.3, done_ms=0.03, held_ms=0.5, copying=3.0, hidden_ms=0.005)
+GPU = Slack(share=0.05, deciphering=0.3, done_ms=0.03, held_ms=0.5, copying=3.0, hidden_ms=0.02)
 """Twice what was seen between honest modules on an H100, with compilers on the other cores."""
 CPU = Slack(share=2.0, deciphering=3.0, done_ms=50.0, held_ms=50.0, copying=3.0, hidden_ms=50.0)
 """Builds and other work share the cores with both clocks."""
