@@ -19,6 +19,7 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -53,9 +54,12 @@ class Gate:
         self._page[_KEY_AT : _KEY_AT + KEY_BYTES] = os.urandom(KEY_BYTES)
         return self._turn, os.urandom(KEY_BYTES)
 
-    def wait_until_ready(self, seconds: float) -> bool:
-        """Wait until the worker says that it begins to queue; false where that took too long."""
-        return self._wait(_READY_AT, seconds)
+    def wait_until_ready(self, seconds: float, over: Callable[[], bool] = lambda: False) -> bool:
+        """Wait until the worker says that it begins to queue; false where that took too long.
+
+        ``over`` says whether there is nothing to wait for any more.
+        """
+        return self._wait(_READY_AT, seconds, over)
 
     def wait_until_issued(self, seconds: float) -> bool:
         """The same until it says that everything is queued."""
@@ -65,12 +69,12 @@ class Gate:
         """The same until it says that the device has done everything."""
         return self._wait(_DONE_AT, seconds)
 
-    def _wait(self, at: int, seconds: float) -> bool:
+    def _wait(self, at: int, seconds: float, over: Callable[[], bool] = lambda: False) -> bool:
         begun = time.perf_counter()
         number = _WORD.pack(self._turn)
         while self._page[at : at + 4] != number:
             waited = time.perf_counter() - begun
-            if waited > seconds:
+            if waited > seconds or over():
                 return False
             if waited > _SPIN_SECONDS:
                 time.sleep(_POLL_SECONDS)

@@ -317,6 +317,10 @@ class Child:
         """
         return self._receive(seconds)
 
+    def has_spoken(self) -> bool:
+        """Whether something came from it that nobody has read, or it is gone."""
+        return self._channel.pending()
+
     @property
     def output(self) -> str:
         """What it printed, the middle left out where it was too long."""

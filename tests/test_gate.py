@@ -96,6 +96,13 @@ def test_the_oracle_waits_for_the_worker_and_not_for_ever(gate: Gate, theirs: Ma
     assert gate.wait_until_done(0.01)
 
 
+def test_nobody_waits_for_a_worker_that_has_answered_otherwise(gate: Gate) -> None:
+    gate.shut()
+    begun = time.perf_counter()
+    assert not gate.wait_until_ready(60, lambda: True)
+    assert time.perf_counter() - begun < 1
+
+
 def test_what_was_said_of_an_earlier_call_says_nothing_of_the_next(
     gate: Gate, theirs: MappedGate
 ) -> None:

@@ -1,7 +1,8 @@
 """The reference's own worker, kept from one candidate to the next.
 
-It never holds a candidate, so it may outlive them; who fails while it is in use leaves
-it in an unknown state, and the next one gets a new worker. Only a candidate's own end does not.
+It never holds a candidate, so it may outlive them; between two it gives its memory back. Who fails
+while it is in use leaves it in an unknown state, and the next one gets a new worker. Only a
+candidate's own end does not.
 
 Does not: clock.
 """
@@ -37,7 +38,10 @@ class Baseline:
             if self._session is None:
                 self._session = self._opened.enter_context(self._make())
                 self._load(self._session)
-            yield self._session
+            try:
+                yield self._session
+            finally:
+                self._session.rest()
         except Stop:
             raise
         except BaseException:

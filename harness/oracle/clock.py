@@ -41,8 +41,9 @@ _CALLS = {"cuda": (1, 16), "cpu": (1, 5)}
 Short calls do not make longer turns: what the calls of a turn have in common, such as the place in
 the driver's ring of launches, is averaged out by more turns and not by more calls.
 """
-_ROOM_BYTES = {"cuda": 3 << 30, "cpu": 1 << 28}
-"""Room for the tensors of a turn's calls in each worker."""
+_HOST_ROOM_BYTES = 1 << 28
+_ROOM_BYTES, _ROOM_SHARE = 3 << 30, 24
+"""Most room for a turn's tensors on a GPU, and the part of its memory that it may be, one in."""
 _LONG_MS = 20.0
 """Calls longer than this do not notice what the hand-over of the device costs."""
 _WARM_SECONDS = 0.3
@@ -122,7 +123,7 @@ class Clock:
         self._kind = "cuda" if self._on_gpu else "cpu"
         self._slack = on_gpu if self._on_gpu else integrity.CPU
         self._deadline = time.perf_counter() + settings.stage_seconds
-        fitting = int(_ROOM_BYTES[self._kind] / max(1, bytes_per_call(question)))
+        fitting = int(self._room() / max(1, bytes_per_call(question)))
         fewest, most = _CALLS[self._kind]
         calls = 1 + min(max(fitting - 1, fewest), most)
         self._sides = (
@@ -130,6 +131,13 @@ class Clock:
             _Side(Round(candidate, question, calls)),
         )
         self._warm = False
+
+    def _room(self) -> int:
+        """Bytes for the tensors of a turn's calls in each worker."""
+        if not self._on_gpu:
+            return _HOST_ROOM_BYTES
+        memory = torch.cuda.get_device_properties(0).total_memory
+        return int(min(_ROOM_BYTES, memory // _ROOM_SHARE))
 
     def close(self) -> None:
         """Let go of what the rounds hold."""

@@ -189,7 +189,7 @@ class Round:
         def release() -> None:
             nonlocal begun, done
             if self._session.on_gpu:
-                self._gate.wait_until_ready(_READY_SECONDS)
+                self._gate.wait_until_ready(_READY_SECONDS, self._session.child.has_spoken)
                 self._gate.wait_until_issued(patience)
                 begun = time.perf_counter()
                 self._gate.open(key)

@@ -276,13 +276,18 @@ class Session:
             self._arena.close()
             self._arena = None
 
+    def rest(self) -> None:
+        """Give the arena's memory back, and have the worker give back what it keeps for later."""
+        if self._arena is not None:
+            self._ask({"op": "detach"}, Stage.LOAD, "unmapping memory", Verdict.RUNTIME_ERROR)
+            self._arena.close()
+            self._arena = None
+
     def need(self, size: int) -> None:
         """Have an arena of at least ``size`` bytes, mapped by the worker."""
         if self._arena is not None and self._arena.size >= size:
             return
-        if self._arena is not None:
-            self._ask({"op": "detach"}, Stage.LOAD, "unmapping memory", Verdict.RUNTIME_ERROR)
-            self._arena.close()
+        self.rest()
         self._arena = allocate(max(size, 1 << 20), cuda=self._device.type == "cuda")
         self._ask(
             {"op": "attach", "arena": self._arena.handle()},

@@ -128,10 +128,15 @@ class Worker:
 
     def do_detach(self, _: Message, __: list[int]) -> Message:
         self._call = None
+        if self._turns is not None:
+            self._turns.close()
+            self._turns = None
         if self._arena is not None:
             self._synchronize()
             self._arena.unmap()
             self._arena = None
+        if self._device.type == "cuda" and not emulated.is_loaded():
+            torch.cuda.empty_cache()
         return {}
 
     def do_attach(self, message: Message, fds: list[int]) -> Message:

@@ -11,7 +11,7 @@ from harness.errors import UsageError
 from harness.generation import Generation
 from harness.grader import Grader
 from harness.problems import ProblemFile, find
-from harness.records import Gradients, Mode, Verdict
+from harness.records import Gradients, Mode, Stage, Verdict
 from harness.settings import Settings
 from tests.judging.conftest import HOSTILE, ROOT, expectation
 
@@ -85,3 +85,22 @@ def test_a_candidate_that_ruins_its_cuda_context_ruins_nothing_else(
     honest = (ROOT / "solutions" / "relu.py").read_text()
     after = grader.grade(Generation("honest", honest), find("relu"))
     assert after.passed, [f.message for f in after.findings]
+
+
+@pytest.mark.parametrize("path", sorted((HOSTILE / "clock").glob("*.py")), ids=lambda p: p.stem)
+def test_a_candidate_that_cheats_the_clock_is_found_out(grader: Grader, path: Path) -> None:
+    text = path.read_text()
+    evaluation = grader.grade(Generation("hostile", text), find("softmax"))
+    assert evaluation.verdict in expectation(text).split("|"), evaluation.verdict
+    assert evaluation.stage is Stage.TIME
+    assert not evaluation.speedups
+
+
+def test_the_reference_against_itself_is_one(grader: Grader) -> None:
+    speedups, failures = grader.baseline(find("matmul"), None, ("eager",))
+    assert not failures
+    assert {s.mode for s in speedups["eager"]} == set(Mode)
+    for measured in speedups["eager"]:
+        assert abs(measured.speedup - 1) < 0.01
+        assert measured.telemetry is not None
+        assert measured.spot_checks >= 3

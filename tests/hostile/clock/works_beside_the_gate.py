@@ -1,4 +1,4 @@
-# expect: wrong_values
+# expect: tampered|wrong_values
 # Reads its input on a stream of its own, before the current stream has got to it, so that the work
 # is done while the clock's gate is still shut. Waits where inputs come late, on a side stream.
 
