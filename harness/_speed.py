@@ -89,7 +89,7 @@ class Speedup(Record):
     spot_candidate_ms: Positive | None = None
     """The candidate's time per spot check by its own events."""
     spot_checks: Annotated[int, Field(ge=0)] = 0
-    """How many spot checks each of the two went through."""
+    """How many spot checks each of the two went through; none where inputs cannot be hidden."""
     host_bound: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the candidate's calls that were not queued before the device began them."""
     outputs_judged: Annotated[int, Field(ge=1)]

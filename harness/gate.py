@@ -6,7 +6,8 @@ work behind the gate, so that issuing it costs no time that is measured, and not
 of an input before the oracle's own clock has started.
 
 On a GPU the stream waits by itself (``cuStreamWaitValue32`` on registered host memory); a worker
-on the CPU reads the key when it is asked to run, so there the gate is always open.
+on the CPU, or under a driver that cannot do that, reads the key when it is asked to run, so there
+the gate has to be open before.
 
 Does not: keep a secret for longer than a call takes; the key is one block of random words, and
 every block of an input is combined with it (exclusive or).
@@ -15,6 +16,7 @@ every block of an input is combined with it (exclusive or).
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import struct
@@ -94,19 +96,26 @@ class Gate:
 class MappedGate:
     """A worker's end."""
 
-    def __init__(self, fd: int, device: torch.device) -> None:
+    def __init__(self, fd: int, device: torch.device, *, waits: bool) -> None:
+        """Of the page behind ``fd``, which it closes; ``waits`` where streams can wait at it.
+
+        Raises:
+            RuntimeError: the driver cannot have a stream wait for host memory.
+        """
         self._page = mmap.mmap(fd, _PAGE)
         os.close(fd)
-        self._device = device
         self._key = torch.empty(_WORDS, dtype=torch.int64, device=device)
-        self._on_gpu = device.type == "cuda"
+        self._waits = waits
         self._anchor = ctypes.c_char.from_buffer(self._page)
-        if self._on_gpu:
+        if waits:
             self._address = _registered(ctypes.addressof(self._anchor))
 
     def queue_wait(self, number: int) -> None:
-        """Have the current stream wait until the gate is open, and then fetch the key."""
-        if not self._on_gpu:
+        """Have the current stream wait until the gate is open, and then fetch the key.
+
+        Where streams cannot wait the gate has to be open.
+        """
+        if not self._waits:
             key = self._page[_KEY_AT : _KEY_AT + KEY_BYTES]
             self._key.copy_(torch.frombuffer(bytearray(key), dtype=torch.int64))
             return
@@ -148,10 +157,28 @@ class MappedGate:
 
     def close(self) -> None:
         """Give the page back; nothing may be waiting any more."""
-        if self._on_gpu:
+        if self._waits:
             _check(_driver().cuMemHostUnregister(ctypes.c_void_p(ctypes.addressof(self._anchor))))
         del self._anchor
         self._page.close()
+
+
+@functools.cache
+def streams_can_wait() -> bool:
+    """Whether the driver of this process's GPU has a stream wait for host memory; tried once."""
+    gate = Gate()
+    try:
+        mapped = MappedGate(os.dup(gate.fd), torch.device("cuda:0"), waits=True)
+        number, key = gate.shut()
+        gate.open(key)
+        mapped.queue_wait(number)
+        torch.cuda.synchronize()
+        mapped.close()
+    except (RuntimeError, OSError):
+        return False
+    finally:
+        gate.close()
+    return True
 
 
 def combine(flat: torch.Tensor, key: torch.Tensor) -> None:

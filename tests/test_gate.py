@@ -28,7 +28,7 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 def theirs(gate: Gate) -> Iterator[MappedGate]:
-    mapped = MappedGate(os.dup(gate.fd), CPU)
+    mapped = MappedGate(os.dup(gate.fd), CPU, waits=False)
     yield mapped
     mapped.close()
 

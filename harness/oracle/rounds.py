@@ -109,6 +109,8 @@ class Round:
     def __init__(self, session: Session, question: Question, calls: int) -> None:
         """Lays everything out and writes the weights.
 
+        Where the device's streams cannot wait, spot checks hide nothing (``hides``).
+
         Raises:
             Stop: the worker failed.
         """
@@ -116,6 +118,7 @@ class Round:
         self._question = question
         self._layout = _lay(question, calls)
         self._gate = gate.Gate()
+        self._waits = session.on_gpu and gate.streams_can_wait()
         session.need(self._layout.plan.size)
         for name, slot in self._layout.weights.items():
             session.arena.view(slot).copy_(question.weights[name])
@@ -126,8 +129,14 @@ class Round:
             "calls": [place.to_wire() for place in self._layout.places],
             "wanted": question.wanted,
             "parameters": question.wanted_parameters,
+            "waits": self._waits,
         }
         session.time(message, "preparing timed calls", fds=(self._gate.fd,))
+
+    @property
+    def hides(self) -> bool:
+        """Whether a spot check's inputs are unknown until all its work is queued."""
+        return self._waits or not self._session.on_gpu
 
     @property
     def calls(self) -> int:
@@ -188,7 +197,7 @@ class Round:
 
         def release() -> None:
             nonlocal begun, done
-            if self._session.on_gpu:
+            if self._waits:
                 self._gate.wait_until_ready(_READY_SECONDS, self._session.child.has_spoken)
                 self._gate.wait_until_issued(patience)
                 begun = time.perf_counter()
@@ -196,7 +205,7 @@ class Round:
             if self._gate.wait_until_done(_SPOT_SECONDS):
                 done = time.perf_counter()
 
-        if not self._session.on_gpu:  # nothing is queued there: a call begins when it is asked for
+        if not self._waits:  # nothing can be queued: a call begins when it is asked for
             begun = time.perf_counter()
             self._gate.open(key)
         message = {"op": "spot", "mode": mode, "number": number}

@@ -197,7 +197,7 @@ class Worker:
     def do_round(self, message: Message, fds: list[int]) -> Message:
         if self._turns is not None:
             self._turns.close()
-        gate = MappedGate(fds[0], self._device)
+        gate = MappedGate(fds[0], self._device, waits=message["waits"])
         if self._clock is None:
             self._clock = CudaClock() if self._device.type == "cuda" else HostClock()
         self._turns = Turns(self._loaded, self._mapped, self._device, message, gate, self._clock)
