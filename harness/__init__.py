@@ -24,7 +24,7 @@ _WHERE = {
     "UsageError": "harness.errors",
     "Verdict": "harness.records",
     "batch": "harness.pool",
-    "grade": "harness.grader",
+    "grade": "harness.once",
 }
 __all__ = ["__version__", *sorted(_WHERE)]
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.errors import HarnessError as HarnessError
     from harness.errors import HarnessFault as HarnessFault
     from harness.errors import UsageError as UsageError
-    from harness.grader import grade as grade
+    from harness.once import grade as grade
     from harness.pool import batch as batch
     from harness.records import Evaluation as Evaluation
     from harness.records import Finding as Finding

@@ -22,13 +22,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from harness.admission import Admission, DummyResult
 from harness.build import Builder
 from harness.building import Refusal, Unbuilt, Workshop
 from harness.devices import LeaseTaken, architectures_of, choose, lease
 from harness.emulation.preparation import prepare
 from harness.errors import DeviceFault, HarnessFault, OracleFault, ProblemError, UsageError
 from harness.generation import Generation, Prepared
-from harness.problems import ProblemFile, find
+from harness.problems import ProblemFile
 from harness.reading import look_over, settled, take_candidate
 from harness.records import (
     DeviceKind,
@@ -285,6 +286,23 @@ class Grader:
         }
         return speedups, done["failures"]
 
+    def admit(self, problem: ProblemFile) -> Admission:
+        """Hold dummies against a problem: whether it can be trusted.
+
+        Raises:
+            OracleFault, ProblemError: as for ``judge``.
+        """
+        message = {"op": "admit", "problem": _wire(problem)}
+        done = self._ask_oracle(message, lambda _: ({}, []), None)
+        return Admission(
+            problem=problem.name,
+            problem_sha256=problem.sha256,
+            device=self.device,
+            harness_version=__version__,
+            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            dummies=tuple(DummyResult.model_validate(d) for d in done["dummies"]),
+        )
+
     def _ask_oracle(
         self,
         message: Message,
@@ -464,36 +482,6 @@ class Grader:
             wall_seconds=prepared.elapsed,
             started_at=prepared.started_at,
         )
-
-
-def grade(
-    candidate: str | Path,
-    problem: str,
-    *,
-    device: str = "auto",
-    gradients: GradientPolicy | str | None = None,
-    clocked: bool = True,
-    settings: Settings | None = None,
-) -> Evaluation:
-    """Judge one generation and return its full record.
-
-    Args:
-        candidate: Path of a raw answer or a ``.py`` file.
-        problem: Name of a shipped problem, or path of a problem file.
-        device: ``auto``, ``cuda``, ``cuda:N``, ``emulated`` or ``cpu``.
-        gradients: ``required``, ``optional`` or ``off``; the problem's own by default.
-        clocked: Whether to measure speedups of what passes.
-        settings: Limits and places.
-
-    Raises:
-        UsageError: the file, problem or device cannot be used; the message says why.
-        HarnessFault: something of ours failed.
-    """
-    generation = Generation.read(Path(candidate))
-    policy = GradientPolicy(gradients) if gradients is not None else None
-    file = find(problem)
-    with Grader(device, settings=settings, gradients=policy, clocked=clocked) as grader:
-        return grader.grade(generation, file)
 
 
 def _wire(problem: ProblemFile) -> Message:

@@ -15,6 +15,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from harness.admission import Admission
 from harness.calibration import Calibration
 from harness.metrics import Summary, score, score_mode
 from harness.records import (
@@ -179,6 +180,25 @@ def baseline(record: Baseline) -> RenderableType:
     for name, text in record.failures.items():
         parts.append(Text(f"{names.get(name, name)}: not clocked: {text}", "yellow"))
     return Group(*parts)
+
+
+def admission(record: Admission) -> RenderableType:
+    """What a problem makes of each dummy, and whether it can be trusted."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("dummy", "must", "does"):
+        table.add_column(name)
+    table.add_column("trials passed", justify="right")
+    for dummy in record.dummies:
+        does = Text("as it must", "green") if dummy.as_it_must else Text("not", "bold red")
+        if not dummy.trials:
+            does = Text("does not apply", "dim")
+        table.add_row(dummy.name, dummy.must, does, f"{dummy.passed} of {dummy.trials}")
+    wrong = [d.name for d in record.dummies if not d.as_it_must]
+    said = Text("trusted", "bold green") if record.trusted else Text("not trusted", "bold red")
+    said.append(f"  {record.problem}", "bold")
+    if wrong:
+        said.append(f": {', '.join(wrong)}", "red")
+    return Group(said, table, Text(f"on {device_line(record.device)}", "dim"))
 
 
 def calibration(record: Calibration) -> RenderableType:

@@ -186,6 +186,29 @@ def calibrate(
 
 
 @app.command()
+def admit(
+    problem: Annotated[str, typer.Argument(help="Name of a problem, or path of its file.")],
+    problems: ProblemsOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Hold lazy and imprecise answers against a problem: whether its score can be trusted."""
+    from harness import report
+    from harness.grader import Grader
+    from harness.problems import find
+
+    file = find(problem, problems)
+    with StageProgress(_err, enabled=not as_json) as progress, Grader(device, say=_say) as grader:
+        progress.say("holding dummies against the problem")
+        record = grader.admit(file)
+    if as_json:
+        _print_json(record.model_dump(mode="json"))
+    else:
+        _out.print(report.admission(record))
+    raise typer.Exit(PASSED if record.trusted else NOT_PASSED)
+
+
+@app.command()
 def batch(
     directory: Annotated[Path, typer.Argument(help="Where the generations lie.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run directory; resumed if there.")],

@@ -197,6 +197,15 @@ class Judge:
         """End the process that is kept between candidates."""
         self._baseline.close()
 
+    def trials(self) -> Iterator[tuple[Reference, draws.Draw]]:
+        """Every trial of a judgement, in its order."""
+        for i, case in enumerate(self.problem.cases):
+            for draw in self._draws(case is self.problem.probe, i):
+                yield self.reference(case), draw
+        for case in self._large_cases():
+            for draw in draws.for_headline() if self.problem.cases else self._draws(True, 0):
+                yield self.reference(case), draw
+
     def reference(self, case: Case) -> Reference:
         """The reference's model for a case; made once."""
         if case.name not in self._references:

@@ -5,6 +5,8 @@ Messages from the grader (``op``):
     health     a small computation with a known result, before anything else in a fresh oracle
     judge      one candidate on one problem; answered by ``done`` with an outcome
     baseline   the reference against itself compiled, and against a solution
+    admit      what a problem makes of dummies
+    health     whether the device computes
 Messages to the grader on the way:
     stage      a stage has begun
     build      a spec that a worker asked for; answered with an artifact's descriptor
@@ -26,7 +28,7 @@ import torch
 
 from harness.calibration import Allowances
 from harness.errors import ProblemError
-from harness.oracle import health
+from harness.oracle import admission, health
 from harness.oracle.judge import Judge, Outcome, Request
 from harness.oracle.nursery import Nursery, maker
 from harness.oracle.problem import Problem
@@ -91,6 +93,10 @@ class Oracle:
                 more=message["more"],
             )
             return _outcome(judge, judge.judge(request, self._extension, self._stage))
+        if message["op"] == "admit":
+            differentiate = judge.problem.gradients is not GradientPolicy.OFF
+            tf32 = judge.problem.tf32
+            return {"dummies": admission.examine(judge.trials(), tf32, gradients=differentiate)}
         return self._baseline(judge, message)
 
     def _open(self, message: Message) -> Message:

@@ -134,10 +134,16 @@ class Reference:
             made.append(replace(question, seed=seed, args=args, cotangents=cotangents))
         return made
 
-    def answer(self, question: Question, *, gradients: bool) -> Question:
+    def answer(
+        self,
+        question: Question,
+        *,
+        gradients: bool,
+        prepare: Callable[[torch.Tensor], torch.Tensor] = lambda t: t,
+    ) -> Question:
         """The expected values of such a question, with the budgets that it had before.
 
-        Without ``gradients`` those of the outputs only.
+        Without ``gradients`` those of the outputs only. ``prepare`` rounds what goes in.
         """
         exact = self._in_float64(
             question.args,
@@ -145,7 +151,7 @@ class Reference:
             question.wanted if gradients else [False] * len(question.wanted),
             question.wanted_parameters if gradients else [],
             question.cotangents,
-            lambda t: t,
+            prepare,
         )
         outputs = [
             replace(t, values=exact.outputs[i][1].detach()) for i, t in enumerate(question.outputs)
