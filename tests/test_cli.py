@@ -153,3 +153,42 @@ def test_feedback_is_made_from_an_evaluation(tmp_path: Path) -> None:
 def test_the_doctor_looks_at_everything_a_judgement_needs() -> None:
     checks = {c["what"] for c in json.loads(run("doctor", "--json").stdout)["checks"]}
     assert {"Python", "torch", "C++ compiler", "nvcc", "sandbox", "cache"} <= checks
+
+
+def test_a_problem_is_admitted_or_not_and_the_exit_code_says_so(tmp_path: Path) -> None:
+    shipped = run("admit", "relu", "--device", "cpu", "--json")
+    assert shipped.returncode == 0, shipped.stderr
+    assert json.loads(shipped.stdout)["trusted"] is True
+    lazy = tmp_path / "lazy.py"
+    lazy.write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "class Model(nn.Module):\n    def forward(self, x):\n        return 0 * x\n\n"
+        "def get_inputs():\n    return [torch.rand(4, 9)]\n\n"
+        "def get_init_inputs():\n    return []\n"
+    )
+    refused = run("admit", str(lazy), "--device", "cpu")
+    assert refused.returncode == 1, refused.stderr
+    assert "not trusted" in refused.stdout
+    assert "zeros" in refused.stdout
+
+
+def test_a_calibration_is_measured_shown_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "small.py"
+    path.write_text(
+        'import torch\nfrom torch import nn\n\nGRADIENTS = "off"\n\n'
+        "class Model(nn.Module):\n    def forward(self, x):\n        return torch.tanh(x)\n\n"
+        "def get_inputs():\n    return [torch.randn(64, 65)]\n\n"
+        "def get_init_inputs():\n    return []\n"
+    )
+    monkeypatch.setenv("KERNEL_HARNESS_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERNEL_HARNESS_CLOCK_SECONDS", "0.2")
+    done = run("calibrate", str(path), "--runs", "2", "--device", "cpu", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    (forward,) = record["against_itself"]
+    assert (forward["problem"], forward["mode"]) == ("small", "forward")
+    assert len(forward["speedups"]) == 2
+    (kept,) = (tmp_path / "cache" / "calibrations").glob("*.json")
+    assert json.loads(kept.read_text()) == record
