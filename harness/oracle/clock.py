@@ -60,6 +60,7 @@ _CYCLES_PER_MS = 1.8e6
 _HOLD_MS = 0.03
 """How far the host gets ahead of the device besides, before every call."""
 _LONGEST_HOLD_MS = 20.0
+_PATIENCE_SECONDS = 60.0
 _UNSTEADY = "the GPU was slowed down (heat or power) all the time, so nothing could be clocked"
 _UNKNOWN = None, None
 
@@ -76,16 +77,12 @@ class _Side:
     def begin(self) -> None:
         self.turns, self.samples, self.spots = [], [], []
 
-    def add(self, spot: Spot) -> None:
+    def keep(self, spot: Spot) -> None:
         """Keep a spot check, and of the answers as many as memory allows, chosen by chance."""
         self.spots.append(spot)
-        kept = self.answered
-        if sum(s.answer_bytes for s in kept) > _ANSWER_BYTES:
+        kept = [s for s in self.spots if s.question is not None]
+        if len(kept) > 1 and sum(s.answer_bytes for s in kept) > _ANSWER_BYTES:
             secrets.choice(kept).forget()
-
-    @property
-    def answered(self) -> list[Spot]:
-        return [s for s in self.spots if s.outputs or s.gradients]
 
     @property
     def milliseconds(self) -> list[float]:
@@ -236,7 +233,7 @@ class Clock:
             if slowed is not None:
                 kept_from = len(a.turns)
             if pair % 2 or len(a.turns) < _FEWEST_PAIRS:
-                if time.perf_counter() - begun > 10 * self._settings.clock_seconds:
+                if discarded and time.perf_counter() - begun > _PATIENCE_SECONDS:
                     raise DeviceFault(_UNSTEADY)
                 continue
             if time.perf_counter() - begun > self._settings.clock_seconds and judged:
@@ -270,7 +267,10 @@ class Clock:
             for number in range(wanted):
                 (fresh,) = self._fresh(1)
                 for side in ((a, b), (b, a))[number % 2]:
-                    side.add(side.round.spot(mode, fresh, self._patience(side)))
+                    spot = side.round.spot(mode, fresh, self._patience(side))
+                    if side is a:
+                        spot.forget()
+                    side.keep(spot)
             found = None
             if b.round.hides:
                 found = integrity.contradiction(_words(mode), a.seen(), b.seen(), self._slack)
@@ -279,11 +279,12 @@ class Clock:
         if found is not None:
             raise _tampered(found, "time.clocks_disagree")
         begun, judged = time.perf_counter(), 0
-        for spot in sorted(b.answered, key=lambda _: secrets.randbits(32)):
+        for spot in sorted(b.spots, key=lambda _: secrets.randbits(32)):
             if judged and time.perf_counter() - begun > _JUDGING_SECONDS:
                 break
-            self._judge(mode, spot.question, spot.outputs, spot.gradients)
-            judged += 1
+            if spot.question is not None:
+                self._judge(mode, spot.question, spot.outputs, spot.gradients)
+                judged += 1
         return judged
 
     @staticmethod

@@ -76,7 +76,8 @@ class Pace:
 class Spot:
     """One call whose inputs nobody could know before the oracle's clock started."""
 
-    question: Question
+    question: Question | None
+    """What was asked, until it is forgotten."""
     sample: Sample
     done_ms: float
     """Until the device was done, by the worker's word."""
@@ -91,8 +92,8 @@ class Spot:
         return sum(t.nbytes for t in (*self.outputs, *self.gradients.values()))
 
     def forget(self) -> None:
-        """Let go of the answers."""
-        self.outputs, self.gradients = [], {}
+        """Let go of all tensors, and keep the times."""
+        self.question, self.outputs, self.gradients = None, [], {}
 
 
 @dataclass
