@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import peer_tables  # noqa: E402
+import speed_tables  # noqa: E402
 
 from harness.records import Verdict  # noqa: E402
 from tests.emulation.expectations import ANY, FOLDER, Expectation, expected  # noqa: E402
@@ -354,9 +356,23 @@ def throughput() -> str:
     return "\n".join([*lines, "", machines(*names)])
 
 
+def speed(name: str) -> Callable[[], str]:
+    """A table of the clock or of builds, from the result of that name."""
+
+    def table() -> str:
+        record = load(name)
+        kind = name.removeprefix("clock_")
+        return "\n".join([*getattr(speed_tables, kind)(record), "", machine(record)])
+
+    return table
+
+
 TABLES = {
     "first verdict": first_verdict,
     "throughput": throughput,
+    "clock": speed("clock_against_itself"),
+    "planted": speed("clock_planted"),
+    "builds": speed("builds"),
     "real answer": real_answer,
     "solutions": solutions,
     "verdicts": verdicts,

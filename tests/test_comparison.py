@@ -94,3 +94,53 @@ def test_a_partial_run_of_the_peer_is_said() -> None:
     assert "KernelBench's over ours with nothing built: 5.0x" in text
     assert "Ours is over 56 candidates, KernelBench's evaluation over the first 20" in text
     assert "4 GPUs judge 3.0x as many an hour as one" in text
+
+
+def test_tables_of_the_clock_say_what_the_records_hold() -> None:
+    from speed_tables import against_itself, planted
+
+    row = {
+        "problem": "relu",
+        "mode": "training_step",
+        "milliseconds": 0.0081,
+        "speedups": [1.0, 0.99],
+        "covered": 2,
+        "median_error": 0.005,
+        "error_95": 0.01,
+    }
+    allowed = {"systematic": 0.001, "launch_ms": 2e-4, "done_ms": 0.03}
+    text = "\n".join(against_itself({"result": {"against_itself": [row], "allowances": allowed}}))
+    assert "| relu | training step | 0.0081 | 2 | 0.50 % | 1.00 % | 2 |" in text
+    assert "0.10 % and 0.2 µs a call" in text
+    rows = [{"speedup": 0.99}, {"speedup": 0.991}]
+    result = {
+        "reference_ms": 2.75,
+        "truth": 0.990099,
+        "found": 2,
+        "runs": 2,
+        "holds_the_truth": 1,
+        "rows": rows,
+    }
+    (said,) = planted({"result": result})
+    assert "called slower in 2 of 2 runs" in said
+    assert "from 0.9900 to 0.9910" in said
+
+
+def test_a_build_that_ends_otherwise_stands_out_in_the_table() -> None:
+    from speed_tables import builds
+
+    same = {
+        "candidate": "a.py",
+        "seconds_stock": 60.0,
+        "seconds_fast": 10.0,
+        "routes": ["fast"],
+        "same_verdict": True,
+        "same_findings": True,
+        "device_code": "identical",
+        "outputs": "identical: 4 tensors",
+    }
+    other = same | {"candidate": "b.py", "same_findings": False, "routes": ["stock"]}
+    lines = builds({"result": {"candidates": [same, other]}})
+    assert "| 6.0x | fast | same |" in lines[2]
+    assert "**not the same**" in lines[3]
+    assert lines[-1].startswith("2 candidates, 1 of them built the fast way; stock takes 6.0")
