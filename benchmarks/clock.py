@@ -28,7 +28,7 @@ from harness.calibration import against_itself, allowances
 from harness.devices import choose
 from harness.grader import Grader
 from harness.problems import ProblemFile, find
-from harness.records import Mode
+from harness.records import Speedup
 
 LARGE_PRODUCT = """
 import torch
@@ -114,13 +114,13 @@ def planted(runs: int) -> dict[str, Any]:
         path.write_text(LARGE_PRODUCT)
         problem = ProblemFile.read(path)
         same = LARGE_PRODUCT.replace("class Model(", "class ModelNew(")
-        (plain,), _ = one_run(grader, problem, same)
+        plain = one_run(grader, problem, same)
         latency = plain.reference.milliseconds
         cycles = int((PLANTED * latency - LAUNCH_MS) * 1.98e6)
         truth = 1 / (1 + PLANTED)
         rows = []
         for _ in range(runs):
-            (found,), _ = one_run(grader, problem, SLOWER.format(cycles=cycles))
+            found = one_run(grader, problem, SLOWER.format(cycles=cycles))
             rows.append(
                 {
                     "speedup": found.speedup,
@@ -142,12 +142,13 @@ def planted(runs: int) -> dict[str, Any]:
     }
 
 
-def one_run(grader: Grader, problem: ProblemFile, text: str) -> tuple[list[Any], dict[str, str]]:
-    """The reference against a module in Python, forward only."""
+def one_run(grader: Grader, problem: ProblemFile, text: str) -> Speedup:
+    """The reference against a module in Python; the problem has a forward only."""
     speedups, failures = grader.baseline(problem, text, ("solution",))
     if failures:
         raise SystemExit(str(failures))
-    return [s for s in speedups["solution"] if s.mode is Mode.FORWARD], failures
+    (forward,) = speedups["solution"]
+    return forward
 
 
 def say(*words: Any) -> None:

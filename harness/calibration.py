@@ -18,6 +18,7 @@ from typing import Annotated
 from pydantic import Field, computed_field
 
 from harness._record import Positive, Record
+from harness.intervals import percentile_95
 from harness.records import Device, Mode, Speedup
 from harness.version import __version__
 
@@ -63,8 +64,7 @@ class AgainstItself(Record):
     @property
     def error_95(self) -> float:
         """95th percentile of |speedup − 1| (nearest rank)."""
-        errors = sorted(abs(s - 1) for s in self.speedups)
-        return float(errors[math.ceil(0.95 * len(errors)) - 1])
+        return percentile_95([abs(s - 1) for s in self.speedups])
 
 
 class Calibration(Record):

@@ -117,7 +117,7 @@ class MappedGate:
         """
         if not self._waits:
             key = self._page[_KEY_AT : _KEY_AT + KEY_BYTES]
-            self._key.copy_(torch.frombuffer(bytearray(key), dtype=torch.int64))
+            self._key.copy_(tensor_of(key, self._key.device))
             return
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         at_least = 0
@@ -137,15 +137,18 @@ class MappedGate:
 
     def say_ready(self, number: int) -> None:
         """Tell the oracle that the device is idle, and that what is timed is queued from now on."""
-        self._page[_READY_AT : _READY_AT + 4] = _WORD.pack(number)
+        self._say(_READY_AT, number)
 
     def say_issued(self, number: int) -> None:
         """Tell the oracle that everything is queued."""
-        self._page[_ISSUED_AT : _ISSUED_AT + 4] = _WORD.pack(number)
+        self._say(_ISSUED_AT, number)
 
     def say_done(self, number: int) -> None:
         """Tell the oracle that the device has done it."""
-        self._page[_DONE_AT : _DONE_AT + 4] = _WORD.pack(number)
+        self._say(_DONE_AT, number)
+
+    def _say(self, at: int, number: int) -> None:
+        self._page[at : at + 4] = _WORD.pack(number)
 
     def decipher(self, flat: torch.Tensor) -> None:
         """Turn a cipher into what it stands for, in place.

@@ -1,7 +1,7 @@
 """One judgement from end to end: extract, screen, build, then the oracle's stages.
 
 ``Grader`` owns the processes (fork server, builder, one oracle) and can judge any
-number of generations; ``grade`` is the one-shot form. ``prepare`` (``read``, then
+number of generations (``once`` for a single one). ``prepare`` (``read``, then
 ``build``) needs no device and is safe to call from several threads; ``judge`` holds
 the device.
 

@@ -82,6 +82,15 @@ def widened(ratio: Ratio, systematic: float) -> Ratio:
     return Ratio(ratio.value, ratio.value * math.exp(-half), ratio.value * math.exp(half))
 
 
+def percentile_95(values: Sequence[float]) -> float:
+    """The nearest rank: a value that 95 % do not exceed.
+
+    Raises:
+        IndexError: there are no values.
+    """
+    return sorted(values)[math.ceil(0.95 * len(values)) - 1]
+
+
 def interquartile_mean(values: Sequence[float]) -> float:
     """Mean of the middle half: as steady as a mean, and as deaf to outliers as a median.
 

@@ -1,4 +1,4 @@
-"""What outlives a process: the evaluations of a run, and the baselines of a device.
+"""What outlives a process: the evaluations of a run, a device's baselines and its calibration.
 
 A run is a directory with one JSON line per generation, flushed to disk as it
 ends. A line that a kill cut short is dropped when the run is resumed. Beside it lie
@@ -146,12 +146,7 @@ class BaselineStore:
 
     def save(self, baseline: Baseline) -> Path:
         """Keep a baseline in place of an older one; its path."""
-        path = self._path(baseline.problem_sha256, baseline.device)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(baseline.model_dump_json(indent=1))
-        new.replace(path)
-        return path
+        return _replace(self._path(baseline.problem_sha256, baseline.device), baseline)
 
     def find(self, problem_sha256: str, device: Device) -> Baseline | None:
         """The baseline of this problem on such a device, if one was measured."""
@@ -161,8 +156,7 @@ class BaselineStore:
             return None
 
     def _path(self, problem_sha256: str, device: Device) -> Path:
-        print_of_device = hashlib.sha256(device.fingerprint.encode()).hexdigest()[:16]
-        return self._root / print_of_device / f"{problem_sha256[:16]}.json"
+        return self._root / _name(device) / f"{problem_sha256[:16]}.json"
 
 
 class CalibrationStore:
@@ -173,12 +167,7 @@ class CalibrationStore:
 
     def save(self, calibration: Calibration) -> Path:
         """Keep a calibration in place of an older one; its path."""
-        path = self._path(calibration.device)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}")
-        new.write_text(calibration.model_dump_json(indent=1))
-        new.replace(path)
-        return path
+        return _replace(self._path(calibration.device), calibration)
 
     def find(self, device: Device) -> Calibration | None:
         """The calibration of such a device, if there is one that can be read."""
@@ -187,11 +176,24 @@ class CalibrationStore:
         return None
 
     def _path(self, device: Device) -> Path:
-        digest = hashlib.sha256(device.fingerprint.encode()).hexdigest()[:16]
-        return self._root / f"{digest}.json"
+        return self._root / f"{_name(device)}.json"
 
 
 def allowances_of(device: Device, settings: Settings) -> Allowances:
     """What the clock is allowed on a device: as calibrated there, or the defaults."""
     found = CalibrationStore(settings.cache_dir).find(device)
     return found.allowances if found else Allowances()
+
+
+def _name(device: Device) -> str:
+    """Of a kind of device and its software, as a file may be called."""
+    return hashlib.sha256(device.fingerprint.encode()).hexdigest()[:16]
+
+
+def _replace(path: Path, record: Record) -> Path:
+    """Write a record in place of an older one, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(f".{os.getpid()}")
+    new.write_text(record.model_dump_json(indent=1))
+    new.replace(path)
+    return path

@@ -16,6 +16,7 @@ from typing import Annotated
 
 from pydantic import Field, computed_field
 
+from harness.intervals import percentile_95
 from harness.records import Evaluation, Record, Stage
 
 BUILDER_WAIT, DEVICE_WAIT, OTHER = "wait for a builder", "wait for a device", "other"
@@ -136,7 +137,7 @@ def step_timings(evaluations: Iterable[Evaluation]) -> tuple[StepTiming, ...]:
             step=step,
             count=len(values),
             median_seconds=statistics.median(values),
-            p95_seconds=_p95(values),
+            p95_seconds=percentile_95(values),
             total_seconds=math.fsum(values),
             share=min(1.0, math.fsum(values) / everything) if everything else 0.0,
         )
@@ -170,8 +171,3 @@ def _together(uses: list[DeviceUse]) -> DeviceUse:
         leased_seconds=math.fsum(u.leased_seconds for u in uses),
         wall_seconds=math.fsum(u.wall_seconds for u in uses),
     )
-
-
-def _p95(values: list[float]) -> float:
-    """The nearest rank."""
-    return sorted(values)[math.ceil(0.95 * len(values)) - 1]

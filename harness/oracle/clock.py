@@ -60,7 +60,7 @@ _CYCLES_PER_MS = 1.8e6
 _HOLD_MS = 0.03
 """How far the host gets ahead of the device besides, before every call."""
 _LONGEST_HOLD_MS = 20.0
-_PATIENCE_SECONDS = 60.0
+_UNSTEADY_SECONDS = 60.0
 _UNSTEADY = "the GPU was slowed down (heat or power) all the time, so nothing could be clocked"
 _UNKNOWN = None, None
 
@@ -159,6 +159,7 @@ class Clock:
         candidate = _latency(turns_b, b)
         flops, moved = self._reference.work(self._question) if mode is Mode.FORWARD else _UNKNOWN
         self._check_floors(mode, _latency(turns_a, a), candidate, moved)
+        seen_a, seen_b = a.seen(), b.seen()
         measured = paired_ratio(turns_a, turns_b)
         ratio = widened(measured, self._systematic(candidate.milliseconds))
         return Speedup(
@@ -171,10 +172,10 @@ class Clock:
             high=ratio.high,
             statistical=measured.half_width,
             pairs=len(turns_a),
-            outer_reference_ms=statistics.median(a.seen().done),
-            outer_candidate_ms=statistics.median(b.seen().done),
-            spot_reference_ms=statistics.median(a.seen().spots),
-            spot_candidate_ms=statistics.median(b.seen().spots),
+            outer_reference_ms=statistics.median(seen_a.done),
+            outer_candidate_ms=statistics.median(seen_b.done),
+            spot_reference_ms=statistics.median(seen_a.spots),
+            spot_candidate_ms=statistics.median(seen_b.spots),
             spot_checks=len(b.spots) if b.round.hides else 0,
             host_bound=statistics.fmean(not s.gated for s in b.samples),
             outputs_judged=judged,
@@ -200,8 +201,10 @@ class Clock:
 
     def _pace(self, most: int) -> Pace:
         """Turns of at most so many calls, and of short ones a first that does not count."""
-        slowest = max(_middle(side.milliseconds) for side in self._sides)
-        host = max(_middle([s.host_milliseconds for s in side.samples]) for side in self._sides)
+        slowest = max(statistics.median(side.milliseconds) for side in self._sides)
+        host = max(
+            statistics.median([s.host_milliseconds for s in side.samples]) for side in self._sides
+        )
         wanted = int(min(max(_TURN_MS / slowest, _CALLS[self._kind][0]), most))
         ahead = int(slowest < _LONG_MS)
         calls = min(wanted, *(side.round.calls - ahead for side in self._sides))
@@ -233,7 +236,7 @@ class Clock:
             if slowed is not None:
                 kept_from = len(a.turns)
             if pair % 2 or len(a.turns) < _FEWEST_PAIRS:
-                if discarded and time.perf_counter() - begun > _PATIENCE_SECONDS:
+                if discarded and time.perf_counter() - begun > _UNSTEADY_SECONDS:
                     raise DeviceFault(_UNSTEADY)
                 continue
             if time.perf_counter() - begun > self._settings.clock_seconds and judged:
@@ -259,7 +262,7 @@ class Clock:
         What looks like a lie is looked at again, several times: a busy host must accuse nobody.
         """
         a, b = self._sides
-        slowest = max(_middle(side.milliseconds) for side in self._sides)
+        slowest = max(statistics.median(side.milliseconds) for side in self._sides)
         fewest, most = _SPOTS[self._kind]
         wanted = int(min(max(1e3 * _SPOT_SECONDS / (slowest + 1.0), fewest), most))
         found: str | None = ""
@@ -290,7 +293,7 @@ class Clock:
     @staticmethod
     def _patience(side: _Side) -> float:
         """Seconds that a worker gets to queue a call: many times what it took in turns."""
-        host = _middle([s.host_milliseconds for s in side.samples])
+        host = statistics.median([s.host_milliseconds for s in side.samples])
         return min(0.005 + 4e-3 * host, 0.2)
 
     def _fresh(self, calls: int) -> list[Question]:
@@ -355,10 +358,6 @@ def _launch_ms() -> float:
         end.record()
     torch.cuda.synchronize()
     return float(min(start.elapsed_time(end) for start, end in events))
-
-
-def _middle(values: Sequence[float]) -> float:
-    return statistics.median(values)
 
 
 def _latency(turns: list[float], side: _Side) -> Latency:

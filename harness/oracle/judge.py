@@ -199,11 +199,8 @@ class Judge:
 
     def trials(self) -> Iterator[tuple[Reference, draws.Draw]]:
         """Every trial of a judgement, in its order."""
-        for i, case in enumerate(self.problem.cases):
-            for draw in self._draws(case is self.problem.probe, i):
-                yield self.reference(case), draw
-        for case in self._large_cases():
-            for draw in draws.for_headline() if self.problem.cases else self._draws(True, 0):
+        for case in self._all_cases():
+            for draw in self._draws(case):
                 yield self.reference(case), draw
 
     def reference(self, case: Case) -> Reference:
@@ -271,15 +268,14 @@ class Judge:
         """All trials: the small cases first, the headline only if they all passed."""
         wrong: list[TrialOutcome] = []
         policy = request.policy
-        for i, case in enumerate(self.problem.cases):
-            for draw in self._draws(case is self.problem.probe, i):
+        for case in self.problem.cases:
+            for draw in self._draws(case):
                 self._trial(session, case, draw, policy, progress, wrong)
             if len(wrong) >= _SHOWN:
                 break
         self._stop_if_wrong(wrong)
         for case in self._large_cases():
-            chosen = draws.for_headline() if self.problem.cases else self._draws(True, 0)
-            for draw in chosen:
+            for draw in self._draws(case):
                 self._trial(session, case, draw, policy, progress, wrong)
         self._stop_if_wrong(wrong)
         if policy is GradientPolicy.OFF:
@@ -305,10 +301,14 @@ class Judge:
             raise Stop(Verdict.REJECTED, Stage.AUDIT, *errors)
         progress.findings += found
 
-    def _draws(self, probe: bool, index: int) -> list[draws.Draw]:
-        if not probe:
-            return draws.for_small(index)
-        return draws.for_probe(special=self.problem.special_values, gpu=self._on_cuda)
+    def _draws(self, case: Case) -> list[draws.Draw]:
+        """What a case goes through: everything, if it is the one that is probed."""
+        problem = self.problem
+        if case is problem.probe:
+            return draws.for_probe(special=problem.special_values, gpu=self._on_cuda)
+        if case is problem.headline:
+            return draws.for_headline()
+        return draws.for_small([c.name for c in problem.cases].index(case.name))
 
     def _trial(
         self,

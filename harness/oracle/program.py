@@ -6,7 +6,6 @@ Messages from the grader (``op``):
     judge      one candidate on one problem; answered by ``done`` with an outcome
     baseline   the reference against itself compiled, and against a solution
     admit      what a problem makes of dummies
-    health     whether the device computes
 Messages to the grader on the way:
     stage      a stage has begun
     build      a spec that a worker asked for; answered with an artifact's descriptor
@@ -92,7 +91,7 @@ class Oracle:
                 batch=message["batch"],
                 more=message["more"],
             )
-            return _outcome(judge, judge.judge(request, self._extension, self._stage))
+            return _outcome(judge.judge(request, self._extension, self._stage))
         if message["op"] == "admit":
             differentiate = judge.problem.gradients is not GradientPolicy.OFF
             tf32 = judge.problem.tf32
@@ -184,7 +183,7 @@ class Oracle:
         return reply, fds
 
 
-def _outcome(judge: Judge, outcome: Outcome) -> Message:
+def _outcome(outcome: Outcome) -> Message:
     return {
         "verdict": outcome.verdict,
         "stage": outcome.stage,
@@ -195,6 +194,4 @@ def _outcome(judge: Judge, outcome: Outcome) -> Message:
         "seconds": {str(k): v for k, v in outcome.seconds.items()},
         "sandbox": outcome.sandbox,
         "launches": outcome.launches,
-        "tf32": judge.problem.tf32,
-        "declared_gradients": judge.problem.gradients,
     }

@@ -116,7 +116,6 @@ class Round:
             Stop: the worker failed.
         """
         self._session = session
-        self._question = question
         self._layout = _lay(question, calls)
         self._gate = gate.Gate()
         self._waits = session.on_gpu and gate.streams_can_wait()
@@ -193,7 +192,6 @@ class Round:
         for start, end in _ranges(hidden):
             gate.combine(arena.bytes(start, end), words)
         self._poison()
-        self._session.synchronize()
         begun = done = 0.0
 
         def release() -> None:

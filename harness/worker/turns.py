@@ -18,13 +18,12 @@ import torch
 
 from harness.arena import Arena
 from harness.gate import MappedGate
+from harness.records import Mode
 from harness.wire import Message
 from harness.worker.calls import Call
 from harness.worker.candidate import Candidate
 from harness.worker.clock import CudaClock, HostClock, Pending
 from harness.worker.memory import Mapped
-
-FORWARD, BACKWARD = "forward", "backward"
 
 
 class Turns:
@@ -66,7 +65,7 @@ class Turns:
     def spot(self, mode: str, number: int) -> Message:
         """Clock the round's first call, whose inputs are known once the gate is open."""
         place = self._layout["calls"][0]
-        hidden = place["hidden_cotangents"] if mode == BACKWARD else place["hidden"]
+        hidden = place["hidden_cotangents"] if mode == Mode.BACKWARD else place["hidden"]
         one = self._timed(mode, place)
         one.prepare()
         self._clock.flush()
@@ -104,18 +103,22 @@ class _Timed:
         wanted = layout["wanted"]
         self._args = call.inputs(
             place["inputs"],
-            wanted if mode != FORWARD else [False] * len(wanted),
+            wanted if mode != Mode.FORWARD else [False] * len(wanted),
             delayed=False,
         )
 
     @property
     def run(self) -> Callable[[], None]:
         """What is timed."""
-        return {FORWARD: self._forward, BACKWARD: self._backward}.get(self._mode, self._step)
+        return {
+            Mode.FORWARD: self._forward,
+            Mode.BACKWARD: self._backward,
+            Mode.TRAINING_STEP: self._step,
+        }[Mode(self._mode)]
 
     def prepare(self) -> None:
         """What has to be done first and is not timed."""
-        if self._mode == BACKWARD:
+        if self._mode == Mode.BACKWARD:
             self._forward()
 
     def answer(self) -> Message:
@@ -124,7 +127,7 @@ class _Timed:
         return done | self._call.write_gradients(self._gradients, self._place["gradients"])
 
     def _forward(self) -> None:
-        self._call.forward(self._args, gradients=self._mode != FORWARD)
+        self._call.forward(self._args, gradients=self._mode != Mode.FORWARD)
 
     def _backward(self) -> None:
         found = self._call.backward(self._place["cotangents"], self._layout["parameters"])
