@@ -46,15 +46,16 @@ _ROOM_BYTES, _ROOM_SHARE = 3 << 30, 24
 """Most room for a turn's tensors on a GPU, and the part of its memory that it may be, one in."""
 _LONG_MS = 20.0
 """Calls longer than this do not notice what the hand-over of the device costs."""
-_WARM_SECONDS = 0.3
+_WARM_SECONDS = 0.1
+"""The trials before have woken the device already."""
 _FEWEST_PAIRS = 4
-"""Pairs that are measured even when the time is up."""
-_SPOTS = {"cuda": (3, 8), "cpu": (3, 3)}
+"""Pairs that are measured even when the time is up; for long calls they are enough."""
+_SPOTS = {"cuda": (2, 8), "cpu": (3, 3)}
 """Fewest and most spot checks of one mode; in between, as many as take ``_SPOT_SECONDS``."""
 _SPOT_SECONDS = 0.25
 _LOOKS = 4
 _ANSWER_BYTES = 3 << 30
-_JUDGING_SECONDS = 0.4
+_JUDGING_SECONDS = 0.1
 """How long answers of one mode are judged; one of a spot check and one of a turn always are."""
 _CYCLES_PER_MS = 1.8e6
 _HOLD_MS = 0.03
@@ -214,7 +215,7 @@ class Clock:
     def _take_turns(self, mode: Mode, pace: Pace) -> tuple[int, int]:
         """Turns in the order ABBA; how many pairs were discarded, and how many answers judged."""
         a, b = self._sides
-        fewest = self._settings.clock_turns
+        fewest = self._settings.clock_turns if pace.ahead else _FEWEST_PAIRS
         to_judge = secrets.randbelow(_FEWEST_PAIRS)
         pair = discarded = judged = kept_from = 0
         begun = time.perf_counter()

@@ -1,7 +1,7 @@
 """Timed calls as the oracle sees them: tensors for a whole turn laid out, revealed, and read back.
 
 A *round* is room in a worker's arena for the tensors of several calls. For a *turn*, all inputs
-are fresh and lie there in the clear. For a *spot check*, the first call's inputs lie there as
+are fresh and lie there in the clear. For a *spot check*, the inputs of one call lie there as
 ciphers, and the gate opens when the oracle's own clock starts: nothing can be computed beforehand,
 and the answer is taken at once.
 
@@ -10,6 +10,7 @@ Does not: decide how many calls there are, or what their times mean (see ``clock
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -184,7 +185,8 @@ class Round:
         Raises:
             BadSample, Stop: as for ``turn``.
         """
-        place, arena = self._layout.places[0], self._session.arena
+        at = secrets.randbelow(self.calls)  # a turn's calls lie at different addresses too
+        place, arena = self._layout.places[at], self._session.arena
         self._reveal(fresh, place)
         number, key = self._gate.shut()
         words = gate.tensor_of(key, arena.bytes(0, 0).device)
@@ -207,10 +209,10 @@ class Round:
         if not self._waits:  # nothing can be queued: a call begins when it is asked for
             begun = time.perf_counter()
             self._gate.open(key)
-        message = {"op": "spot", "mode": mode, "number": number}
+        message = {"op": "spot", "mode": mode, "at": at, "number": number}
         reply = self._session.time(message, f"clocking the {mode}", once_sent=release)
         ended = (done or time.perf_counter()) - begun
-        outputs, gradients = self.answers(0)
+        outputs, gradients = self.answers(at)
         self._session.synchronize()
         held = time.perf_counter() - begun
         sample = _samples(reply, 1)[0]

@@ -207,7 +207,7 @@ class Worker:
         return self._clocked.turn(message["mode"], message["calls"], message["hold_cycles"])
 
     def do_spot(self, message: Message, _: list[int]) -> Message:
-        return self._clocked.spot(message["mode"], message["number"])
+        return self._clocked.spot(message["mode"], message["at"], message["number"])
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
