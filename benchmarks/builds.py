@@ -216,9 +216,7 @@ def compare(candidate: Candidate, stock: Built, fast: Built) -> dict[str, Any]:
         "same_verdict": stock.verdict == fast.verdict,
         "same_findings": stock.findings == fast.findings,
         "symbols": _alike(stock, fast, symbols, "nm"),
-        "device_code": (
-            _alike(stock, fast, device_code, "objcopy") if candidate.is_cuda else "none"
-        ),
+        "device_code": same_device_code(stock, fast) if candidate.is_cuda else "none",
         "outputs": outputs_of(candidate, stock, fast),
     }
 
@@ -230,11 +228,12 @@ def outputs_of(candidate: Candidate, stock: Built, fast: Built) -> str:
     if not (stock.libraries and fast.libraries):
         return "not compared: nothing was built"
     said = []
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     for built in (stock, fast):
         arguments = [ROOT / candidate.path, candidate.prepared.problem.path, *built.libraries]
         done = subprocess.run(
             [sys.executable, __file__, "--child", *map(str, arguments)],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
             check=False,
@@ -316,6 +315,24 @@ def device_code(library: Path) -> list[str]:
         subprocess.run(command, capture_output=True, check=True)
         code = _UNIT_NAME.sub(b"unit", part.read_bytes())
     return [hashlib.sha256(code).hexdigest()]
+
+
+def instructions(library: Path) -> list[str]:
+    """A hash of a library's instructions for the GPU, without line tables."""
+    command = ["cuobjdump", "-sass", str(library)]
+    done = subprocess.run(command, capture_output=True, check=True)
+    code = [line for line in done.stdout.splitlines() if b"/*" in line or b"Function :" in line]
+    return [hashlib.sha256(_UNIT_NAME.sub(b"unit", b"\n".join(code))).hexdigest()]
+
+
+def same_device_code(stock: Built, fast: Built) -> str:
+    """Whether both hold the same for the GPU, to the byte or at least to the instruction."""
+    said = _alike(stock, fast, device_code, "objcopy")
+    if said.startswith("different") and shutil.which("cuobjdump"):
+        executed = _alike(stock, fast, instructions, "cuobjdump")
+        if executed.startswith("identical"):
+            return "instructions identical, line tables not"
+    return said
 
 
 def _alike(stock: Built, fast: Built, read: Callable[[Path], list[str]], tool: str) -> str:

@@ -26,7 +26,7 @@ def against_itself(record: dict[str, Any]) -> list[str]:
     allowed = result["allowances"]
     said = (
         f"What follows is allowed for: {100 * allowed['systematic']:.2f} % and "
-        f"{1e3 * allowed['launch_ms']:.2g} µs a call; the two clocks of a call may differ by "
+        f"{1e3 * allowed['launch_ms']:.2g} µs for launches; the two clocks of a call may differ by "
         f"{1e3 * allowed['done_ms']:.3g} µs."
     )
     return [*lines, "", said]
@@ -57,8 +57,9 @@ def builds(record: dict[str, Any]) -> list[str]:
         ratio = row["seconds_stock"] / row["seconds_fast"]
         lines.append(
             f"| {row['candidate']} | {row['seconds_stock']:.1f} | {row['seconds_fast']:.1f} "
-            f"| {ratio:.1f}x | {', '.join(row['routes'])} | {same} | {row['device_code']} "
-            f"| {row['outputs']} |"
+            f"| {ratio:.1f}x | {', '.join(row['routes'])} | {same} "
+            f"| {row['device_code'].partition(':')[0]} "
+            f"| {row['outputs'].partition(':')[0]} |"
         )
     fast = [
         row["seconds_stock"] / row["seconds_fast"] for row in rows if set(row["routes"]) == {"fast"}

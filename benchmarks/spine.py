@@ -1,6 +1,6 @@
-"""What the harness says on a GPU: solutions, samples, hostile candidates, precision, A/A.
+"""What the harness says on a GPU: solutions, samples, hostile candidates, precision.
 
-    python benchmarks/spine.py OUT [part …]      parts: verdicts precision real_answer baselines
+    python benchmarks/spine.py OUT [part …]      parts: verdicts precision real_answer
 
 Writes one JSON file per part into OUT (committed under ``benchmarks/results``), with the
 machine, the versions, the commit and the command. Needs an NVIDIA GPU and nvcc.
@@ -120,24 +120,6 @@ def real_answer() -> dict[str, Any]:
     return {"rows": [row(e, "") for e in done.evaluations]}
 
 
-def baselines() -> dict[str, Any]:
-    """The reference against itself, torch.compile and the solution."""
-    found = {}
-    with Grader("cuda", settings=SETTINGS) as grader:
-        for name in ("relu", "conv2d"):
-            solution = (ROOT / "solutions" / f"{name}.py").read_text()
-            wanted = ("eager", "compiled", "solution")
-            speedups, failures = grader.baseline(find(name), solution, wanted)
-            found[name] = {
-                "speedups": {
-                    kind: [s.model_dump(mode="json") for s in measured]
-                    for kind, measured in speedups.items()
-                },
-                "failures": failures,
-            }
-    return found
-
-
 def row(evaluation: Evaluation, expected: str) -> dict[str, Any]:
     """What is kept of an evaluation."""
     conv = [c for t in evaluation.trials if t.case == "headline" for c in t.comparisons]
@@ -185,7 +167,6 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "verdicts": verdicts,
     "precision": precision,
     "real_answer": real_answer,
-    "baselines": baselines,
 }
 
 

@@ -28,7 +28,11 @@ from harness.records import Verdict  # noqa: E402
 from tests.emulation.expectations import ANY, FOLDER, Expectation, expected  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "emulated_device.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "docs" / "emulated_device.md",
+    ROOT / "docs" / "design" / "fast_builds.md",
+)
 
 SETS = ("right", "bugs", "blind", "solutions")
 """The parts of ``benchmarks/emulated.py`` that were judged on both devices."""
@@ -110,26 +114,6 @@ def precision() -> str:
         why = row["findings"][0]["message"] if row["findings"] else "all trials passed"
         short = why.split(" Worst at")[0].replace("|", "/")
         lines.append(f"| {name.replace('_', ' ')} | {row['verdict']} | {short} |")
-    return "\n".join([*lines, "", machine(record)])
-
-
-def against_itself() -> str:
-    """A/A: the reference clocked against itself, and against torch.compile."""
-    record = load("spine_baselines")
-    lines = [
-        "| problem | mode | reference | A/A speedup (95 % interval) | torch.compile over eager |",
-        "|---|---|---|---|---|",
-    ]
-    for problem, found in record["result"].items():
-        compiled = {s["mode"]: s for s in found["speedups"].get("compiled", [])}
-        for one in found["speedups"]["eager"]:
-            other = compiled.get(one["mode"])
-            lines.append(
-                f"| {problem} | {one['mode'].replace('_', ' ')} "
-                f"| {one['reference']['milliseconds']:.4g} ms "
-                f"| {one['speedup']:.4f}x ({one['low']:.4f} – {one['high']:.4f}) "
-                f"| {'–' if other is None else format(other['speedup'], '.3f') + 'x'} |"
-            )
     return "\n".join([*lines, "", machine(record)])
 
 
@@ -377,7 +361,6 @@ TABLES = {
     "solutions": solutions,
     "verdicts": verdicts,
     "precision": precision,
-    "against itself": against_itself,
     "emulated agreement": emulated_agreement,
     "emulated bugs": emulated_bugs,
     "emulated right": emulated_right,

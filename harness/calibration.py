@@ -31,15 +31,24 @@ _TIMES_SEEN = 2.0
 """Slack that is allowed, in what was seen."""
 
 
+def passes(mode: Mode) -> int:
+    """How many passes a mode has; short ones are a kernel or two each."""
+    return 2 if mode is Mode.TRAINING_STEP else 1
+
+
 class Allowances(Record):
     """What separates equal modules on a machine; the defaults were measured on an H100."""
 
     systematic: Annotated[float, Field(ge=0, le=0.1)] = 0.001
     """Half-width of a 95 % interval of what no repetition averages out, relative."""
     launch_ms: Annotated[float, Field(ge=0, le=0.01)] = 2e-4
-    """The same for what is a cost of launches, milliseconds per call."""
+    """The same for what is a cost of launches, milliseconds for each pass (forward or backward)."""
     done_ms: Annotated[float, Field(ge=0, le=1)] = 0.03
     """By how much the oracle's clock may run longer than the events, beside the reference's own."""
+
+    def half_width(self, mode: Mode, milliseconds: float, *, on_gpu: bool) -> float:
+        """What no repetition averages out of a call of so many milliseconds, relative."""
+        return self.systematic + (passes(mode) * self.launch_ms / milliseconds if on_gpu else 0.0)
 
 
 class AgainstItself(Record):
@@ -116,7 +125,8 @@ def allowances(measured: Mapping[str, Sequence[Sequence[Speedup]]]) -> Allowance
     least = Allowances()
     long = [s for s in every if s.candidate.milliseconds >= SHORT_MS]
     short = [s for s in every if s.candidate.milliseconds < SHORT_MS]
-    launch = max((s.candidate.milliseconds for s in short), default=0.0) * _beyond(short)
+    launch = max((s.candidate.milliseconds / passes(s.mode) for s in short), default=0.0)
+    launch *= _beyond(short)
     slack = max((_slack(s) for s in every), default=0.0)
     return Allowances(
         systematic=min(0.1, max(least.systematic, _beyond(long))),

@@ -222,7 +222,7 @@ def calibration(record: Calibration) -> RenderableType:
     allowed = record.allowances
     text = (
         f"Every interval allows for {allowed.systematic:.2%} and {1e3 * allowed.launch_ms:.2g} µs "
-        f"a call; the two clocks of a call may differ by {1e3 * allowed.done_ms:.3g} µs."
+        f"a pass; the two clocks of a call may differ by {1e3 * allowed.done_ms:.3g} µs."
     )
     return Group(Text(device_line(record.device)), table, Text(text, "dim"))
 

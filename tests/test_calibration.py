@@ -69,6 +69,16 @@ def test_a_bias_of_short_calls_is_counted_in_microseconds() -> None:
     assert 1e-3 < found.launch_ms < 4e-3
 
 
+@given(launch=st.floats(0, 0.01), milliseconds=st.floats(1e-3, 10))
+def test_a_training_step_pays_for_the_launches_of_two_passes(
+    launch: float, milliseconds: float
+) -> None:
+    allowed = Allowances(systematic=0.0, launch_ms=launch)
+    one = allowed.half_width(Mode.FORWARD, milliseconds, on_gpu=True)
+    assert allowed.half_width(Mode.TRAINING_STEP, 2 * milliseconds, on_gpu=True) == one
+    assert allowed.half_width(Mode.FORWARD, milliseconds, on_gpu=False) == 0
+
+
 def test_the_slack_of_two_clocks_is_what_the_sides_differ_by() -> None:
     more = {"spot_reference_ms": 1.0, "spot_candidate_ms": 1.0, "outer_reference_ms": 1.1}
     found = allowances({"relu": runs([0.0] * 3, outer_candidate_ms=1.3, **more)})

@@ -162,7 +162,7 @@ class Clock:
         self._check_floors(mode, _latency(turns_a, a), candidate, moved)
         seen_a, seen_b = a.seen(), b.seen()
         measured = paired_ratio(turns_a, turns_b)
-        ratio = widened(measured, self._systematic(candidate.milliseconds))
+        ratio = widened(measured, self._systematic(mode, candidate.milliseconds))
         return Speedup(
             flops=flops,
             bytes_moved=moved,
@@ -243,7 +243,7 @@ class Clock:
             if time.perf_counter() - begun > self._settings.clock_seconds and judged:
                 return discarded, judged
             ratio = paired_ratio(*without_outliers(a.turns, b.turns))
-            wanted = max(self._settings.clock_precision, self._systematic(a.turns[-1]))
+            wanted = max(self._settings.clock_precision, self._systematic(mode, a.turns[-1]))
             if pair >= fewest and ratio.half_width <= wanted:
                 return discarded, judged
 
@@ -332,10 +332,8 @@ class Clock:
             if found and not known:
                 raise _tampered(found, "time.faster_than_light")
 
-    def _systematic(self, milliseconds: float) -> float:
-        """What no number of turns averages out, relative: see ``docs/design/clock.md``."""
-        launch = self._allowances.launch_ms if self._on_gpu else 0.0
-        return self._allowances.systematic + launch / milliseconds
+    def _systematic(self, mode: Mode, milliseconds: float) -> float:
+        return self._allowances.half_width(mode, milliseconds, on_gpu=self._on_gpu)
 
 
 def _memory_ms(moved: int) -> float:
