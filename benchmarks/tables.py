@@ -21,16 +21,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import gallery_tables  # noqa: E402
 import peer_tables  # noqa: E402
 import speed_tables  # noqa: E402
 
 from harness.records import Verdict  # noqa: E402
-from tests.emulation.expectations import ANY, FOLDER, Expectation, expected  # noqa: E402
+from tests.emulation.expectations import FOLDER, Expectation, expected  # noqa: E402
+from tests.headers import ANY  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "docs" / "emulated_device.md",
+    ROOT / "docs" / "gallery.md",
     ROOT / "docs" / "design" / "fast_builds.md",
 )
 
@@ -351,7 +354,34 @@ def speed(name: str) -> Callable[[], str]:
     return table
 
 
+def gallery_results() -> dict[str, str]:
+    """The names of the gallery's results, by device."""
+    names = {device: f"gallery_{device}" for device in gallery_tables.DEVICES}
+    return {device: name for device, name in names.items() if (RESULTS / f"{name}.json").exists()}
+
+
+def gallery_rates() -> str:
+    """The gallery in numbers."""
+    names = gallery_results()
+    lines = gallery_tables.rates({device: load(name) for device, name in names.items()})
+    return "\n".join([*lines, "", machines(*names.values())])
+
+
+def gallery(kind: str) -> Callable[[], str]:
+    """One kind of entries, each with its verdicts."""
+
+    def table() -> str:
+        records = {device: load(name) for device, name in gallery_results().items()}
+        return "\n".join(gallery_tables.entries(kind, records))
+
+    return table
+
+
 TABLES = {
+    "gallery rates": gallery_rates,
+    "gallery honest": gallery("honest"),
+    "gallery flawed": gallery("flawed"),
+    "gallery cheats": gallery("cheats"),
     "first verdict": first_verdict,
     "throughput": throughput,
     "clock": speed("clock_against_itself"),

@@ -24,9 +24,9 @@ from harness.version import __version__
 
 SHORT_MS = 0.1
 """Calls shorter than this are dominated by the cost of a launch."""
-_SHARE, _DECIPHERING = 0.05, 0.3
+_SHARE, _AROUND = 0.05, 0.3
 """What the oracle's clock may differ by anyway, of a call's own time and of what it takes to
-decipher its inputs (``oracle.integrity``)."""
+decipher its inputs and write its answers (``oracle.integrity``)."""
 _TIMES_SEEN = 2.0
 """Slack that is allowed, in what was seen."""
 
@@ -150,5 +150,5 @@ def _slack(one: Speedup) -> float:
         return 0.0
     reference = one.outer_reference_ms - one.spot_reference_ms
     candidate = one.outer_candidate_ms - one.spot_candidate_ms
-    anyway = _SHARE * one.spot_candidate_ms + _DECIPHERING * min(candidate, reference)
+    anyway = _SHARE * one.spot_candidate_ms + _AROUND * min(candidate, reference)
     return max(0.0, abs(candidate - reference) - anyway)

@@ -52,8 +52,12 @@ def main(control: int, library: str | None = None) -> None:
     first = Channel(socket.socket(fileno=control))
     first.send({"ready": True, "threads": len(os.listdir("/proc/self/task"))})
     clients = {first: _Children()}
+    idle = True
     while clients:
-        readable, _, _ = select.select(list(clients), [], [])
+        readable, _, _ = select.select(list(clients), [], [], 0 if idle else None)
+        if idle and not readable:
+            _import_what_takes_long()  # the first builder need not wait for it
+            idle = False
         for client in readable:
             try:
                 message, fds = client.receive(timeout=10)
@@ -118,11 +122,14 @@ def _import_what_the_roles_need() -> None:
 
     logging.disable(logging.NOTSET)
     torch.cuda.is_available = ask
-    import torch.fx.experimental.symbolic_shapes  # autograd.grad's first call wants it: 2 s
-
     import harness.build.box
     import harness.oracle.program
     import harness.worker.program  # noqa: F401
+
+
+def _import_what_takes_long() -> None:
+    """Import what only a gradient's first computation wants, two seconds' worth."""
+    import torch.fx.experimental.symbolic_shapes  # noqa: F401
 
 
 def _fork(message: Message, fds: list[int], clients: list[Channel]) -> int:
@@ -196,4 +203,5 @@ def _confine(wire: dict[str, Any], status_fd: int, channel_fd: int) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), *sys.argv[2:])
+    with contextlib.suppress(WireClosed):  # who started this is gone already
+        main(int(sys.argv[1]), *sys.argv[2:])

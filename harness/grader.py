@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -27,8 +26,9 @@ from harness.build import Builder
 from harness.building import Refusal, Unbuilt, Workshop
 from harness.devices import LeaseTaken, architectures_of, choose, lease
 from harness.emulation.preparation import prepare
-from harness.errors import DeviceFault, HarnessFault, OracleFault, ProblemError, UsageError
+from harness.errors import DeviceFault, HarnessFault, UsageError
 from harness.generation import Generation, Prepared
+from harness.oracle_link import Artifact, OracleLink, Report
 from harness.problems import ProblemFile
 from harness.reading import look_over, settled, take_candidate
 from harness.records import (
@@ -46,14 +46,14 @@ from harness.records import (
     Trial,
     Verdict,
 )
+from harness.resources import answers
 from harness.settings import Settings
 from harness.store import allowances_of
-from harness.supervisor import Child, ChildEnded, ForkServer, Limits
+from harness.supervisor import Child, ForkServer, Limits
 from harness.version import __version__
 from harness.vitals import Vitals
 from harness.wire import Message
 
-Report = Callable[[Stage], None]
 Step = Callable[[Prepared], Verdict | None]
 
 _HEALTH_SECONDS = 60.0
@@ -95,13 +95,13 @@ class Grader:
         self._gradients = gradients
         self._emulated = self.device.kind is DeviceKind.EMULATED
         self._clocked = clocked and not self._emulated
-        self._hidden = [self.settings.cache_dir, *hidden]
+        self._hidden = [self.settings.cache_dir, *answers(), *hidden]
         self._owned = contextlib.ExitStack()
         self._shared = server
         self._server: ForkServer | None = None
         self._workers: ForkServer | None = None
         self._workshop: Workshop | None = None
-        self._oracle: Child | None = None
+        self._link: OracleLink | None = None
         self._leased = False
         self._batch = secrets.token_hex(8)
         self._judged = 0
@@ -128,6 +128,7 @@ class Grader:
             architectures = self._architectures
             builder = Builder(self._server, self.settings, architectures=architectures)
         self._workshop = Workshop(builder, self.device.kind, self.settings, self._worker)
+        self._link = OracleLink(self._start_oracle, self._opening)
         return self
 
     def __exit__(
@@ -137,7 +138,7 @@ class Grader:
         trace: TracebackType | None,
     ) -> None:
         """End every process and give the device back."""
-        self._drop_oracle()
+        self._oracle.drop()
         self._owned.close()
 
     def abandon(self) -> None:
@@ -155,8 +156,18 @@ class Grader:
             ProblemError: the problem cannot be executed.
         """
         self._batch = secrets.token_hex(8)  # a text that comes later must get other questions
-        prepared = self.prepare(generation, problem, report)
+        prepared = self.read(generation, problem, report)
+        if prepared.evaluation is None:
+            self._expect(problem)
+            self.build(prepared, report)
         return prepared.evaluation or self.judge(prepared, report)
+
+    def _expect(self, problem: ProblemFile) -> None:
+        """Have the oracle get ready for a problem while its candidate is built."""
+        with contextlib.suppress(DeviceFault):
+            if self.hold(0):
+                message = self._question("expect", problem)
+                self._oracle.expect(message, self._patience)
 
     # Stages without a device
 
@@ -219,15 +230,7 @@ class Grader:
         """
         failed_builds: list[Refusal] = []
         done = self._ask_oracle(
-            {
-                "op": "judge",
-                "problem": _wire(prepared.problem),
-                "source": prepared.candidate,
-                "gradients": self._gradients,
-                "clocked": self._clocked,
-                "batch": self._batch,
-                "more": self._shared is not None or self._judged > 0,
-            },
+            self._question("judge", prepared.problem) | {"source": prepared.candidate},
             lambda spec: self._shop.serve(spec, prepared, failed_builds, patient),
             report,
         )
@@ -278,7 +281,6 @@ class Grader:
                 "wanted": list(wanted),
             },
             lambda spec: self._shop.serve(spec, prepared, failures),
-            None,
         )
         speedups = {
             name: tuple(Speedup.model_validate(s) for s in found)
@@ -293,7 +295,7 @@ class Grader:
             OracleFault, ProblemError: as for ``judge``.
         """
         message = {"op": "admit", "problem": _wire(problem)}
-        done = self._ask_oracle(message, lambda _: ({}, []), None)
+        done = self._ask_oracle(message, lambda _: ({}, []))
         return Admission(
             problem=problem.name,
             problem_sha256=problem.sha256,
@@ -303,40 +305,33 @@ class Grader:
             dummies=tuple(DummyResult.model_validate(d) for d in done["dummies"]),
         )
 
+    def _question(self, op: str, problem: ProblemFile) -> Message:
+        """What the oracle needs to know of a judgement, but for the candidate."""
+        return {
+            "op": op,
+            "problem": _wire(problem),
+            "gradients": self._gradients,
+            "clocked": self._clocked,
+            "batch": self._batch,
+            "more": self._shared is not None or self._judged > 0,
+        }
+
     def _ask_oracle(
         self,
         message: Message,
-        artifact: Callable[[Message], tuple[Message, list[int]]],
-        report: Report | None,
+        artifact: Artifact,
+        report: Report | None = None,
+        seconds: float | None = None,
     ) -> dict[str, Any]:
-        silence = self.settings.silence_seconds + self.settings.stage_seconds
-        try:
-            oracle = self._open_oracle()
-            oracle.post(message)
-            while True:
-                reply = oracle.next(silence)
-                if "done" in reply:
-                    done: dict[str, Any] = reply["done"]
-                    return done
-                if "stage" in reply and report is not None:
-                    report(Stage(reply["stage"]))
-                elif "build" in reply:
-                    answer, fds = artifact(reply["build"])
-                    oracle.post(answer, fds)
-                    for fd in fds:
-                        os.close(fd)
-                elif "problem" in reply:
-                    raise ProblemError(reply["problem"])
-                elif "fault" in reply:
-                    raise OracleFault(f"{reply['fault']}\n{reply.get('traceback', '')}")
-        except ChildEnded as error:
-            self._drop_oracle()
-            raise OracleFault(f"the oracle died: {error} {error.output}") from error
-        except ProblemError:
-            raise
-        except BaseException:  # whatever was asked last, its answer must not meet the next question
-            self._drop_oracle()
-            raise
+        if not self.hold(0):
+            self._say(f"waiting for {self.name}, which another harness holds")
+            self.hold()
+        return self._oracle.ask(message, seconds or self._patience, artifact, report)
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that an oracle may say nothing."""
+        return self.settings.silence_seconds + self.settings.stage_seconds
 
     def hold(self, seconds: float = -1) -> bool:
         """Take the device's lease, if it is not held yet; whether it is held now.
@@ -361,44 +356,27 @@ class Grader:
             DeviceFault: the driver cannot reach it, no oracle can be opened on it, or it
                 computes wrongly.
         """
-        self._drop_oracle()
+        self._oracle.drop()
         try:
             self._vitals.check()
-            oracle = self._open_oracle()
-            oracle.post({"op": "health", "cpu": self._gpu is None})
-            reply = oracle.next(_HEALTH_SECONDS)
-        except (HarnessFault, ChildEnded) as error:
-            self._drop_oracle()
+            message: Message = {"op": "health", "cpu": self._gpu is None}
+            self._ask_oracle(message, lambda _: ({}, []), seconds=_HEALTH_SECONDS)
+        except HarnessFault as error:
+            self._oracle.drop()
             raise DeviceFault(f"a fresh oracle fails on it: {error}") from error
-        if "done" not in reply:
-            self._drop_oracle()
-            raise DeviceFault(f"a health check fails: {reply.get('fault', 'no answer')}")
 
-    def _open_oracle(self) -> Child:
-        if self._oracle is None:
-            if not self.hold(0):
-                self._say(f"waiting for {self.name}, which another harness holds")
-                self.hold()
-            self._oracle = Child.oracle(self._running, self._makers)
-            self._oracle.post(
-                {
-                    "op": "open",
-                    "visible": self._gpu.uuid if self._gpu else None,
-                    "emulation": self._emulated,
-                    "settings": self.settings.model_dump(mode="json"),
-                    "hidden": [str(p) for p in self._hidden],
-                    "allowances": allowances_of(self.device, self.settings).model_dump(),
-                }
-            )
-            hello = self._oracle.next(300)
-            if "fault" in hello:
-                raise OracleFault(hello["fault"])
-        return self._oracle
+    def _start_oracle(self) -> Child:
+        return Child.oracle(self._running, self._makers)
 
-    def _drop_oracle(self) -> None:
-        if self._oracle is not None:
-            self._oracle.kill()
-            self._oracle = None
+    def _opening(self) -> Message:
+        return {
+            "op": "open",
+            "visible": self._gpu.uuid if self._gpu else None,
+            "emulation": self._emulated,
+            "settings": self.settings.model_dump(mode="json"),
+            "hidden": [str(p) for p in self._hidden],
+            "allowances": allowances_of(self.device, self.settings).model_dump(),
+        }
 
     # Common
 
@@ -422,6 +400,12 @@ class Grader:
         if self._workers is None:
             raise RuntimeError("a Grader is used as a context manager")
         return self._workers
+
+    @property
+    def _oracle(self) -> OracleLink:
+        if self._link is None:
+            raise RuntimeError("a Grader is used as a context manager")
+        return self._link
 
     @property
     def _shop(self) -> Workshop:

@@ -207,6 +207,12 @@ class Trial(Record):
         """Whether every comparison passed (a trial without comparisons has not)."""
         return bool(self.comparisons) and all(c.passed for c in self.comparisons)
 
+    @property
+    def has_gradients(self) -> bool:
+        """Whether a gradient was among what was compared."""
+        roles = TensorRole.GRAD_INPUT, TensorRole.GRAD_PARAMETER
+        return any(c.role in roles for c in self.comparisons)
+
 
 class DeviceKind(StrEnum):
     """The kinds of device; only ``cuda`` and ``cpu`` can be clocked."""
@@ -408,11 +414,7 @@ class Evaluation(Record):
         required = self.policy.gradients is GradientPolicy.REQUIRED
         if self.passed and required and self.gradients is Gradients.ABSENT:
             raise ValueError("gradients are required, but there are none")
-        if self.gradients is Gradients.CHECKED and not any(
-            c.role in (TensorRole.GRAD_INPUT, TensorRole.GRAD_PARAMETER)
-            for t in self.trials
-            for c in t.comparisons
-        ):
+        if self.gradients is Gradients.CHECKED and not any(t.has_gradients for t in self.trials):
             raise ValueError("gradients said to be checked, but no gradient was compared")
         return self
 

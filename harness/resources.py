@@ -7,6 +7,7 @@ Does not: read them.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -29,3 +30,16 @@ def bundled(name: Literal["prompts", "reference_models", "solutions"]) -> Path:
         f"this installation has no {name}: neither {packaged} nor {checkout} is a folder; "
         "install kernel-harness again"
     )
+
+
+def answers() -> list[Path]:
+    """Every folder with solutions or references that came with the harness, wherever it was put.
+
+    An editable installation has them twice: in the checkout and beside other packages.
+    """
+    roots = [_PACKAGE.parent, *(Path(entry) for entry in sys.path if entry)]
+    places = [root / "harness" / "_bundled" for root in roots] + [_PACKAGE.parent]
+    found = {
+        (place / name).resolve() for place in places for name in ("solutions", "reference_models")
+    }
+    return sorted(folder for folder in found if folder.is_dir())

@@ -326,6 +326,11 @@ class Child:
         """What it printed, the middle left out where it was too long."""
         return self._output.text()
 
+    def stop(self) -> None:
+        """End its processes and nothing else; whoever waits for it is told. For any thread."""
+        if not self._dead:
+            kill_tree(self.pid)
+
     def kill(self) -> None:
         """End it and everything it started, and remove its directory. Safe to call twice."""
         if self._dead:

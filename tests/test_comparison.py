@@ -111,7 +111,7 @@ def test_tables_of_the_clock_say_what_the_records_hold() -> None:
     allowed = {"systematic": 0.001, "launch_ms": 2e-4, "done_ms": 0.03}
     text = "\n".join(against_itself({"result": {"against_itself": [row], "allowances": allowed}}))
     assert "| relu | training step | 0.0081 | 2 | 0.50 % | 1.00 % | 2 |" in text
-    assert "0.10 % and 0.2 µs a call" in text
+    assert "0.10 % and 0.2 µs for launches" in text
     rows = [{"speedup": 0.99}, {"speedup": 0.991}]
     result = {
         "reference_ms": 2.75,

@@ -18,6 +18,7 @@ from harness.emulation.preparation import Prepared
 from harness.errors import BuildFault
 from harness.preparing import version_of
 from harness.records import Route
+from harness.resources import answers
 from harness.settings import Settings
 from harness.supervisor import Child, ChildEnded, ForkServer, Limits, ending
 
@@ -130,7 +131,7 @@ class Builder:
         readable = [Path(folder) for folder in (fast or {}).values() if folder]
         if self._prepared is not None:
             readable.append(self._prepared.directory)
-        hidden = [self._settings.cache_dir]
+        hidden = [self._settings.cache_dir, *answers()]
         begun = time.monotonic()
         with ending(
             Child.confined(self._server, "builder", limits, hidden=hidden, readable=readable)

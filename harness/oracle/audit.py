@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.oracle.reference import Question
 from harness.records import Finding, Severity, Stage
+from harness.worker.census import TO_THE_HOST
+from harness.worker.trees import flatten
 
 ALLOWED = frozenset(
     (
@@ -26,6 +29,14 @@ ALLOWED = frozenset(
         "stack", "t", "_to_copy", "to", "transpose", "unbind", "unfold", "_unsafe_view",
         "unsqueeze", "view", "view_as_real", "view_as_complex", "zero_", "zeros",
         "zeros_like", "cat", "chunk", "is_same_size", "equal", "resolve_conj", "resolve_neg",
+        # what only the profiler sees: names that end in one of the above
+        "adjoint", "broadcast_to", "can_cast", "concat", "concatenate", "data", "dsplit",
+        "expand_as", "hsplit", "is_floating_point", "is_nonzero", "mH", "mT", "matrix_H",
+        "moveaxis", "movedim", "narrow_copy", "numpy_T", "ravel", "requires_grad_",
+        "reshape_as", "resize_as_", "result_type", "retain_grad", "size", "squeeze_", "stride",
+        "swapaxes", "swapdims", "sym_numel", "sym_size", "sym_storage_offset", "sym_stride",
+        "tensor_split", "transpose_", "t_", "type_as", "unflatten", "unsqueeze_", "view_as",
+        "vsplit",
     )
 )  # fmt: skip
 """Operators that allocate, view, reshape, copy or compare for checks."""
@@ -34,17 +45,53 @@ TOLERATED = frozenset({"sum", "add_", "add", "mul_", "mul", "sum_to_size"})
 by ``sum``, autograd's own accumulation)."""
 
 
-def findings(operators: dict[str, list[str]]) -> list[Finding]:
-    """What the operators of one forward and backward say about R04."""
+Operators = dict[str, dict[str, int]]
+"""By ``forward`` and ``backward``: operators, and the elements of the largest tensor each made."""
+_FEW = 1024
+"""Elements that may be read by the host: sizes, indices, flags."""
+
+
+def findings(operators: Operators, most: int) -> list[Finding]:
+    """What the operators of one forward and backward say about R04.
+
+    Args:
+        operators: What was seen.
+        most: Elements of the largest tensor that goes in or comes out. What makes a larger one
+            computes more than it is tolerated for.
+    """
     found = []
-    for part, names in operators.items():
-        computing = sorted({_base(n) for n in names if n.startswith("aten::")} - ALLOWED)
-        heavy = [n for n in computing if n not in TOLERATED]
+    for part, sizes in operators.items():
+        made: dict[str, int] = {}
+        for name, size in sizes.items():
+            if name.startswith("aten::"):
+                made[_base(name)] = max(size, made.get(_base(name), 0))
+        computing = sorted(made.keys() - ALLOWED)
+        heavy = [n for n in computing if n not in TOLERATED or made[n] > most]
         if heavy:
             found.append(_finding(part, heavy, Severity.ERROR))
         elif computing:
             found.append(_finding(part, computing, Severity.NOTE))
+        if sizes.get(TO_THE_HOST, 0) > _FEW:
+            found.append(_to_the_host(part, sizes[TO_THE_HOST]))
     return found
+
+
+def largest(question: Question) -> int:
+    """Elements of the largest tensor of a question."""
+    tensors = [t for _, t in flatten(question.args)] + list(question.weights.values())
+    tensors += [t.like for t in (*question.outputs, *question.gradients.values())]
+    return max((t.numel() for t in tensors), default=0)
+
+
+def _to_the_host(part: str, elements: int) -> Finding:
+    return Finding(
+        rule="R04",
+        severity=Severity.ERROR,
+        stage=Stage.AUDIT,
+        message=f"The {part} copies a tensor of {elements} elements to the host.",
+        advice="Everything between inputs and outputs that computes is to be a kernel of your own, "
+        "on the device.",
+    )
 
 
 def _base(name: str) -> str:

@@ -50,6 +50,8 @@ class Draw:
     """The inputs are still being made, on the current stream, when the model is called."""
     first_gradient_only: bool = False
     """Only the first input and the first parameter require a gradient."""
+    frozen_inputs: bool = False
+    """Only parameters require a gradient; has no meaning where there are none."""
 
 
 DECLARED = Draw("declared", mixed=False)
@@ -57,6 +59,7 @@ MIXED = Draw("mixed")
 STRIDED = Draw("strided", inputs=Layout.STRIDED, cotangents=Layout.STRIDED)
 OFFSET = Draw("offset", inputs=Layout.OFFSET, cotangents=Layout.EXPANDED)
 SUBSET = Draw("gradient_subset", first_gradient_only=True)
+FROZEN = Draw("frozen_inputs", frozen_inputs=True)
 LARGE_VALUES = Draw("large", input_scale=LARGE, weight_scale=TINY, cotangent_scale=LARGE)
 TINY_VALUES = Draw("tiny", input_scale=TINY, weight_scale=LARGE, cotangent_scale=TINY)
 SPECIAL = Draw("special_values", special=True)
@@ -65,7 +68,7 @@ LATE = Draw("late_producer", late=True)
 
 def for_probe(*, special: bool, gpu: bool) -> list[Draw]:
     """The draws of the case that is probed in every way."""
-    draws = [DECLARED, MIXED, LARGE_VALUES, TINY_VALUES, STRIDED, OFFSET, SUBSET]
+    draws = [DECLARED, MIXED, LARGE_VALUES, TINY_VALUES, STRIDED, OFFSET, SUBSET, FROZEN]
     return [*draws, *([SPECIAL] if special else []), *([LATE] if gpu else [])]
 
 

@@ -20,21 +20,21 @@ class Slack:
 
     share: float
     """Of the call's own time."""
-    deciphering: float
-    """Of what it takes to decipher the reference's inputs: memory differs between processes."""
+    around: float
+    """Of what lies around the reference's call: memory differs between processes."""
     done_ms: float
-    """Besides, until the device is done, in milliseconds."""
+    """Besides, until the device is done and the answers are written, in milliseconds."""
     held_ms: float
-    """Besides, until the oracle holds the answers."""
-    copying: float
-    """Of what copying the reference's answers takes; another layout takes longer."""
+    """Besides, from then until the oracle holds the answers."""
+    layout: float
+    """Of what copying the reference's answers takes: an answer may lie in another layout."""
     hidden_ms: float
     """By how much a spot check may besides be slower than a turn's calls."""
 
 
-GPU = Slack(share=0.05, deciphering=0.3, done_ms=0.03, held_ms=0.5, copying=3.0, hidden_ms=0.02)
-"""Twice what was seen between honest modules on an H100, with compilers on the other cores."""
-CPU = Slack(share=2.0, deciphering=3.0, done_ms=50.0, held_ms=50.0, copying=3.0, hidden_ms=50.0)
+GPU = Slack(share=0.05, around=0.3, done_ms=0.03, held_ms=0.05, layout=3.0, hidden_ms=0.02)
+"""About twice what honest modules differed by on an H100, with compilers on the other cores."""
+CPU = Slack(share=2.0, around=3.0, done_ms=50.0, held_ms=50.0, layout=3.0, hidden_ms=50.0)
 """Builds and other work share the cores with both clocks."""
 _NEARLY = 0.85
 """What a floor may be missed by: clocks differ a little from process to process."""
@@ -49,29 +49,37 @@ class Seen:
     spots: Sequence[float]
     """Spot checks, by the worker's clock."""
     done: Sequence[float]
-    """Spot checks, by the oracle's clock, until the device was done."""
+    """Spot checks, by the oracle's clock, until the device was done and the answers written."""
     held: Sequence[float]
     """The same until the oracle held the answers."""
 
 
 def contradiction(mode: str, reference: Seen, candidate: Seen, slack: Slack) -> str | None:
     """What the candidate's clock says that cannot be so; ``None`` where all agrees."""
+    if any(done < spot for done, spot in zip(candidate.done, candidate.spots, strict=True)):
+        return (
+            f"The candidate's process said that it was done with the {mode} sooner after its "
+            "inputs were known than its own event clock says that the call took."
+        )
     spot = low(candidate.spots)
     copying = least(reference.held, reference.done)
-    deciphering = (1 + slack.deciphering) * least(reference.done, reference.spots)
-    done = deciphering + slack.share * spot + slack.done_ms
-    held = done + slack.copying * copying + slack.held_ms
-    for words, outer, most in (
-        ("was done with it", candidate.done, done),
-        ("handed over its answer", candidate.held, held),
-    ):
-        extra = least(outer, candidate.spots)
-        if extra > most:
-            return (
-                f"The candidate's event clock says {spot:.4g} ms for the {mode}, but it {words} "
-                f"{extra:.4g} ms later than that by the oracle's own clock; {most:.4g} ms is the "
-                "most that handing over explains."
-            )
+    around = (1 + slack.around) * least(reference.done, reference.spots)
+    most = around + slack.layout * copying + slack.share * spot + slack.done_ms
+    extra = least(candidate.done, candidate.spots)
+    if extra > most:
+        return (
+            f"The candidate's event clock says {spot:.4g} ms for the {mode}, but its answer was "
+            f"written {extra:.4g} ms later than that by the oracle's own clock; {most:.4g} ms is "
+            "the most that handing over explains."
+        )
+    most = (1 + slack.around) * copying + slack.held_ms
+    extra = least(candidate.held, candidate.done)
+    if extra > most:
+        return (
+            "The device was still busy when the candidate's process said that it was done with "
+            f"the {mode}: the oracle held the answer {extra:.4g} ms later, and {most:.4g} ms is "
+            "the most that copying it explains."
+        )
     turn = low(candidate.turns)
     drift = max(0.0, low(reference.spots) - low(reference.turns))
     most = turn * (1 + slack.share) + drift + slack.hidden_ms

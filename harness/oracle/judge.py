@@ -27,7 +27,7 @@ from harness.oracle.nursery import Nursery
 from harness.oracle.problem import Case, Problem
 from harness.oracle.reference import Question, Reference
 from harness.oracle.session import Session
-from harness.oracle.stop import Stop, out_of_time
+from harness.oracle.stop import Stop, crowded_out, out_of_time
 from harness.oracle.telemetry import Thermometer
 from harness.oracle.trials import Outcome as TrialOutcome
 from harness.oracle.trials import run as run_trial
@@ -130,6 +130,20 @@ class Judge:
             lambda session: self.load(session, problem.file.source, "Model"),
         )
         self._admitted = False
+
+    def get_ready(self, request: Request) -> None:
+        """Do beforehand what every candidate of the problem needs.
+
+        Raises:
+            ProblemError: as for ``judge``.
+        """
+        self._deck.begin(request.batch)
+        self._admit(gradients=request.policy is not GradientPolicy.OFF)
+        if self._visible is not None:
+            self._nursery.expect()
+        if request.clocked:
+            with self._baseline.session():
+                pass
 
     def judge(self, request: Request, extension: Extension, report: Report) -> Outcome:
         """Judge one candidate.
@@ -285,21 +299,25 @@ class Judge:
             progress.gradients = Gradients.WAIVED if nothing_to_differentiate else Gradients.ABSENT
 
     def _audit(self, session: Session, progress: _Progress) -> None:
-        """The candidate's own kernels do the work (R04)."""
+        """The candidate's own kernels do the work (R04), where it is probed and where clocked."""
         gradients = progress.gradients is Gradients.CHECKED
-        case = self.problem.probe
-        session.construct(case, self.problem)
-        laid = session.lay(self._declared(case, "audit", gradients=gradients))
-        session.write_weights(laid.weights)
-        session.reveal_cotangents(laid)
-        operators, progress.launches = session.audit(laid, gradients=gradients)
-        found = audit.findings(operators)
+        found: list[Finding] = []
+        probe, clocked = self.problem.probe, self.problem.clocked
+        for case in (probe,) if probe is clocked else (probe, clocked):
+            session.construct(case, self.problem)
+            question = self._declared(case, "clock", gradients=gradients)
+            laid = session.lay(question)
+            session.write_weights(laid.weights)
+            session.reveal_cotangents(laid)
+            operators, launches = session.audit(laid, gradients=gradients)
+            progress.launches = progress.launches or launches
+            found += audit.findings(operators, audit.largest(question))
         if self._emulation and not progress.launches:
             found.append(emulated.no_launch())
-        errors = [f for f in found if f.severity is Severity.ERROR]
+        errors = _distinct(f for f in found if f.severity is Severity.ERROR)
         if errors:
             raise Stop(Verdict.REJECTED, Stage.AUDIT, *errors)
-        progress.findings += found
+        progress.findings += _distinct(found)
 
     def _draws(self, case: Case) -> list[draws.Draw]:
         """What a case goes through: everything, if it is the one that is probed."""
@@ -328,7 +346,7 @@ class Judge:
         try:
             question = self._question(case, draw, gradients=differentiate)
         except torch.OutOfMemoryError as error:
-            raise Stop(Verdict.OUT_OF_MEMORY, Stage.VALUES, _crowded_out(case)) from error
+            raise Stop(Verdict.OUT_OF_MEMORY, Stage.VALUES, crowded_out(case.name)) from error
         if question is None:
             return
         first = not progress.trials or progress.trials[-1].case != case.name
@@ -342,7 +360,10 @@ class Judge:
         if outcome.verdict is not None:
             wrong.append(outcome)
         elif question.gradients and differentiate:
-            progress.gradients = Gradients.CHECKED if outcome.has_backward else Gradients.ABSENT
+            if not outcome.has_backward:
+                progress.gradients = Gradients.ABSENT
+            elif outcome.trial.has_gradients:
+                progress.gradients = Gradients.CHECKED
 
     def _in_every_order(
         self,
@@ -369,6 +390,10 @@ class Judge:
         right = [name for name, outcome in named if outcome.verdict is None]
         wrong = [name for name, outcome in named if outcome.verdict is not None]
         failed = next((o for o in outcomes if o.verdict is not None), outcomes[0])
+        if right and wrong and outcomes[0].verdict is None:
+            again = run_trial(session, question, policy)
+            if again.verdict is not None:  # not the order: something is kept from call to call
+                return again
         if right and wrong:
             progress.trials.append(failed.trial)
             gradients = failed.verdict is Verdict.WRONG_GRADIENTS
@@ -469,14 +494,3 @@ def _distinct(findings: Iterable[Finding]) -> list[Finding]:
     for finding in findings:
         seen.setdefault(finding.message, finding)
     return list(seen.values())
-
-
-def _crowded_out(case: Case) -> Finding:
-    return Finding(
-        rule="values.device_memory",
-        severity=Severity.ERROR,
-        stage=Stage.VALUES,
-        message=f"For case {case.name!r} the reference fitted on the device before the candidate "
-        "was there, and no longer does: the candidate keeps device memory between calls.",
-        advice="Free what a call allocates, and keep no workspace that grows.",
-    )

@@ -3,6 +3,7 @@
 Messages from the grader (``op``):
     open       device, settings, and what workers must not see
     health     a small computation with a known result, before anything else in a fresh oracle
+    expect     a problem that a candidate is going to be judged on
     judge      one candidate on one problem; answered by ``done`` with an outcome
     baseline   the reference against itself compiled, and against a solution
     admit      what a problem makes of dummies
@@ -83,14 +84,17 @@ class Oracle:
         if message["op"] == "health":
             return health.examine("cpu" if message["cpu"] else "cuda:0")
         judge = self._judge(message["problem"])
-        if message["op"] == "judge":
+        if message["op"] in ("expect", "judge"):
             request = Request(
-                source=message["source"],
+                source=message.get("source", ""),
                 policy=GradientPolicy(message["gradients"] or judge.problem.gradients),
                 clocked=message["clocked"],
                 batch=message["batch"],
                 more=message["more"],
             )
+            if message["op"] == "expect":
+                judge.get_ready(request)
+                return {}
             return _outcome(judge.judge(request, self._extension, self._stage))
         if message["op"] == "admit":
             differentiate = judge.problem.gradients is not GradientPolicy.OFF

@@ -177,6 +177,8 @@ class Reference:
         if draw.first_gradient_only:
             parameters = parameters[:1] if not any(wanted) or len(parameters) > 1 else parameters
         parameters = parameters if gradients else []
+        if draw.frozen_inputs and not parameters:
+            return None
         weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         with _precision(self.problem.tf32):
             like = _run(self.model, args, wanted, parameters, None)
@@ -362,6 +364,8 @@ def _cancelled(like: torch.Tensor, values: torch.Tensor, scale: float) -> bool:
 
 def _wanted(floating: list[bool], draw: Draw, gradients: bool) -> list[bool]:
     if not gradients:
+        return [False] * len(floating)
+    if draw.frozen_inputs:
         return [False] * len(floating)
     if not draw.first_gradient_only:
         return floating

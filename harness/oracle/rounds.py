@@ -34,6 +34,10 @@ _SPOT_SECONDS = 2.0
 """How long the gate is watched for the end of a call; a longer one is timed by its answer."""
 
 
+Answers = tuple[list[torch.Tensor], dict[str, torch.Tensor], float]
+"""Outputs, gradients, and when the oracle held them (``time.perf_counter``)."""
+
+
 class BadSample(Exception):
     """What a worker sent is no sample."""
 
@@ -81,7 +85,7 @@ class Spot:
     """What was asked, until it is forgotten."""
     sample: Sample
     done_ms: float
-    """Until the device was done, by the worker's word."""
+    """Until the device was done and the answers lay in the arena, by the worker's word."""
     held_ms: float
     """Until the oracle held the answers."""
     outputs: list[torch.Tensor]
@@ -187,17 +191,15 @@ class Round:
         """
         at = secrets.randbelow(self.calls)  # a turn's calls lie at different addresses too
         place, arena = self._layout.places[at], self._session.arena
-        self._reveal(fresh, place)
         number, key = self._gate.shut()
         words = gate.tensor_of(key, arena.bytes(0, 0).device)
-        hidden = place.cotangents if mode is Mode.BACKWARD else [*place.inputs, *place.cotangents]
-        for start, end in _ranges(hidden):
-            gate.combine(arena.bytes(start, end), words)
+        self._reveal(fresh, place, words, hide_inputs=mode is not Mode.BACKWARD)
         self._poison()
         begun = done = 0.0
+        taken: Answers | None = None
 
         def release() -> None:
-            nonlocal begun, done
+            nonlocal begun, done, taken
             if self._waits:
                 self._gate.wait_until_ready(_READY_SECONDS, self._session.child.has_spoken)
                 self._gate.wait_until_issued(patience)
@@ -205,26 +207,51 @@ class Round:
                 self._gate.open(key)
             if self._gate.wait_until_done(_SPOT_SECONDS):
                 done = time.perf_counter()
+                taken = self._take(at)  # what comes after its word must not count
 
         if not self._waits:  # nothing can be queued: a call begins when it is asked for
             begun = time.perf_counter()
             self._gate.open(key)
         message = {"op": "spot", "mode": mode, "at": at, "number": number}
         reply = self._session.time(message, f"clocking the {mode}", once_sent=release)
-        ended = (done or time.perf_counter()) - begun
-        outputs, gradients = self.answers(at)
-        self._session.synchronize()
-        held = time.perf_counter() - begun
+        done = done or time.perf_counter()
+        outputs, gradients, held = taken or self._take(at)
         sample = _samples(reply, 1)[0]
-        return Spot(fresh, sample, ended * 1e3, held * 1e3, outputs, gradients)
+        times = (done - begun) * 1e3, (held - begun) * 1e3
+        return Spot(fresh, sample, *times, outputs, gradients)
 
-    def _reveal(self, question: Question, place: Place) -> None:
-        arena = self._session.arena
+    def _take(self, index: int) -> Answers:
+        """The answers to one call, and when the oracle held them."""
+        outputs, gradients = self.answers(index)
+        self._session.synchronize()
+        return outputs, gradients, time.perf_counter()
+
+    def _reveal(
+        self,
+        question: Question,
+        place: Place,
+        words: torch.Tensor | None = None,
+        *,
+        hide_inputs: bool = False,
+    ) -> None:
+        """Lay a call's tensors; with ``words`` of a key the cotangents as ciphers, or all."""
         tensors = [tensor for _, tensor in trees.flatten(question.args, "input")]
         for slot, tensor in zip(place.inputs, tensors, strict=True):
-            arena.view(slot).copy_(tensor)
+            self._lay(slot, tensor, words if hide_inputs else None)
         for slot, tensor in zip(place.cotangents, question.cotangents, strict=True):
+            self._lay(slot, tensor, words)
+
+    def _lay(self, slot: Slot, tensor: torch.Tensor, words: torch.Tensor | None) -> None:
+        """One tensor; what is to be hidden is never in the clear where the worker can read."""
+        arena = self._session.arena
+        if words is None:
             arena.view(slot).copy_(tensor)
+            return
+        for start, end in _ranges([slot]):
+            private = arena.bytes(start, end).clone()
+            private[: slot.extent].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+            gate.combine(private, words)
+            arena.bytes(start, end).copy_(private)
 
     def _poison(self) -> None:
         """Make every answer of the round wrong, and wait until all is written."""

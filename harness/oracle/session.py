@@ -16,7 +16,7 @@ import torch
 from harness.arena import CudaArena, HostArena, Plan, Slot, allocate, name_of
 from harness.emulation.device import Order
 from harness.errors import OracleFault, ProblemError
-from harness.oracle import draws, emulated
+from harness.oracle import audit, draws, emulated
 from harness.oracle.draws import Layout
 from harness.oracle.problem import Case, Problem
 from harness.oracle.reference import Question
@@ -207,8 +207,8 @@ class Session:
             raise malformed(Stage.GRADIENTS)
         return gradients
 
-    def audit(self, laid: Laid, *, gradients: bool) -> tuple[dict[str, list[str]], dict[str, int]]:
-        """Run once more and list PyTorch's operators on the way, forward and backward.
+    def audit(self, laid: Laid, *, gradients: bool) -> tuple[audit.Operators, dict[str, int]]:
+        """Run twice more and list PyTorch's operators on the way, forward and backward.
 
         The second part is how often each kernel was launched (emulated device only).
 
@@ -230,10 +230,10 @@ class Session:
         )
         found = {}
         for part in ("forward", "backward"):
-            names = reply.get(part, [])
-            if not isinstance(names, list):
+            sizes = reply.get(part)
+            if not isinstance(sizes, dict) or not all(isinstance(n, int) for n in sizes.values()):
                 raise malformed(Stage.AUDIT)
-            found[part] = [str(n)[:100] for n in names[:1000]]
+            found[part] = {name[:100]: sizes[name] for name in list(sizes)[:1000]}
         return found, emulated.launches(reply.get("launches"))
 
     def time(

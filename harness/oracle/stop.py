@@ -115,3 +115,15 @@ def _exception_advice(kind: str, name: str, text: str) -> str:
     if "incompatible function arguments" in text:
         return "Make the call's arguments match the C++ signature (torch::Tensor is never None)."
     return "Repeat it with this case's constructor arguments and shapes; the detail says where."
+
+
+def crowded_out(case: str) -> Finding:
+    """The candidate's tensors leave no room for the oracle's."""
+    return Finding(
+        rule="values.device_memory",
+        severity=Severity.ERROR,
+        stage=Stage.VALUES,
+        message=f"For case {case!r} the reference fitted on the device before the candidate "
+        "was there, and no longer does: the candidate keeps device memory between calls.",
+        advice="Free what a call allocates, and keep no workspace that grows.",
+    )

@@ -13,14 +13,32 @@ from pathlib import Path
 
 _GIB = 1 << 30
 
-_SYSTEM_PATHS = (
+_SYSTEM_PATHS = (  # of /etc what compilers, loaders and libraries ask for: no keys, no passwords
     "/usr",
     "/lib",
     "/lib32",
     "/lib64",
     "/bin",
     "/sbin",
-    "/etc",
+    *(
+        f"/etc/{name}"
+        for name in (
+            "alternatives",
+            "debian_version",
+            "group",
+            "hosts",
+            "ld.so.cache",
+            "ld.so.conf",
+            "ld.so.conf.d",
+            "localtime",
+            "nsswitch.conf",
+            "nvidia",
+            "os-release",
+            "passwd",
+            "python3",
+            "timezone",
+        )
+    ),
     "/opt",
     "/proc",
     "/sys",
@@ -107,16 +125,19 @@ def runtime_paths() -> tuple[Path, ...]:
 
     No device nodes: those are granted one by one. The current directory, which ``sys.path`` may
     name by an empty string, is left out, as are the root and the home directory: a process
-    started from there must not turn them into something every candidate can read.
+    started from there must not turn them into something every candidate can read. So is
+    a checkout around the package: solutions and tests are none of a candidate's business.
     """
     toolkits = [
         entry for name in _TOOLKIT_VARIABLES for entry in os.environ.get(name, "").split(":")
     ]
-    package = str(Path(__file__).parents[1])
+    package = str(Path(__file__).resolve().parents[1])
     interpreter = (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)
     names = (*_SYSTEM_PATHS, *interpreter, *sys.path, *toolkits, package)
     home = Path(os.path.expanduser("~")).resolve()
     too_much = {Path("/"), Path("/tmp"), home, *home.parents}
+    if not any("-packages" in part for part in Path(package).parts):  # not installed: a checkout
+        too_much.add(Path(package).parent)
     return tuple(p for p in existing(tuple(map(Path, filter(None, names)))) if p not in too_much)
 
 

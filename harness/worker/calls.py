@@ -18,6 +18,9 @@ from harness.worker import trees
 from harness.worker.candidate import Candidate, parameters_of, state_of
 from harness.worker.memory import Mapped
 
+_differentiate = torch.autograd.grad
+"""As it was before a candidate was imported."""
+
 
 class Call:
     """One trial's tensors: the inputs, what requires a gradient, and the outputs."""
@@ -76,7 +79,7 @@ class Call:
         ]
         if not pairs:
             return {name: None for name, _ in wanted}
-        found = torch.autograd.grad(
+        found = _differentiate(
             [t for t, _ in pairs],
             [t for _, t in wanted],
             [g for _, g in pairs],

@@ -1,23 +1,31 @@
 """Lists the operators of PyTorch that a call goes through, as evidence for rule R04.
 
-Sees what goes through the dispatcher: operators called from Python and ``at::``
-operators called from C++. Does not see kernels that are launched directly, and
-a hostile candidate can hide from it: the list is evidence, not proof.
+Two witnesses, of two runs: a dispatch mode sees what the dispatcher is asked for, from
+Python and from C++; the profiler's callbacks see operators within operators as well, and those of
+who keeps out of the mode's way. Neither sees kernels that are launched directly or other
+threads, and a hostile candidate can silence both: the list is evidence, not proof.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch.autograd import profiler_legacy
 from torch.utils._python_dispatch import TorchDispatchMode
+
+TO_THE_HOST = "host::copy"
+"""Stands for any operator that reads a tensor of the device and makes one of the host's."""
 
 
 class Census(TorchDispatchMode):
-    """Collects the names of the operators that run while it is active."""
+    """Collects the operators that run while it is active."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.names: set[str] = set()
+        self.sizes: dict[str, int] = {}
+        """By name, the elements of the largest tensor that came out."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -27,7 +35,23 @@ class Census(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Note the operator and carry it out."""
+        """Carry the operator out and note it."""
         del types
-        self.names.add(str(func.name()))
-        return func(*args, **(kwargs or {}))
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else (made,):
+            self._note(str(func.name()), tensor, args)
+        return made
+
+    def _note(self, name: str, made: Any, args: tuple[Any, ...]) -> None:
+        size = made.numel() if isinstance(made, torch.Tensor) else 0
+        self.sizes[name] = max(size, self.sizes.get(name, 0))
+        read = [a for a in args if isinstance(a, torch.Tensor)]
+        if size and made.device.type == "cpu" and any(a.device.type != "cpu" for a in read):
+            self.sizes[TO_THE_HOST] = max(size, self.sizes.get(TO_THE_HOST, 0))
+
+
+def witnessed(run: Callable[[], object]) -> set[str]:
+    """The operators that the profiler sees while ``run`` runs, nested ones included."""
+    with profiler_legacy.profile() as profile:
+        run()
+    return {str(event.name) for event in profile.function_events if "::" in event.name}

@@ -24,6 +24,7 @@ Does not: survive its candidate. Nothing here is believed (see ``harness.oracle`
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from harness.wire import Channel, Message, WireClosed
 from harness.worker import extension, failures, trees
 from harness.worker.calls import Call, raise_launch_error, scrub, stream
 from harness.worker.candidate import Candidate
-from harness.worker.census import Census
+from harness.worker.census import Census, witnessed
 from harness.worker.clock import CudaClock, HostClock
 from harness.worker.memory import Copied, Mapped
 from harness.worker.turns import Turns
@@ -178,20 +179,29 @@ class Worker:
         return done
 
     def do_audit(self, message: Message, _: list[int]) -> Message:
-        call = Call(self._loaded, self._memory, self._device)
-        args = call.inputs(message["inputs"], message["wanted"], delayed=False)
-        forward, backward = Census(), Census()
+        gradients, parameters = message["gradients"], message["parameters"]
+
+        def call() -> tuple[Callable[[], object], Callable[[], object]]:
+            made = Call(self._loaded, self._memory, self._device)
+            args = made.inputs(message["inputs"], message["wanted"], delayed=False)
+            return (
+                lambda: made.forward(args, gradients=gradients),
+                lambda: made.backward(message["cotangents"], parameters) if gradients else None,
+            )
+
+        done: Message = {}
         if emulated.is_loaded():
             emulated.take_launches()
-        with forward:
-            call.forward(args, gradients=message["gradients"])
-        if message["gradients"]:
-            with backward:
-                call.backward(message["cotangents"], message["parameters"])
+        for part, run in zip(("forward", "backward"), call(), strict=True):
+            with Census() as census:
+                run()
+            done[part] = census.sizes
         self._synchronize()
-        done: Message = {"forward": sorted(forward.names), "backward": sorted(backward.names)}
         if emulated.is_loaded():
             done["launches"] = emulated.take_launches()
+        for part, run in zip(("forward", "backward"), call(), strict=True):
+            done[part] = dict.fromkeys(witnessed(run), 0) | done[part]
+        self._synchronize()
         return done
 
     def do_round(self, message: Message, fds: list[int]) -> Message:

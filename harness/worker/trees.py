@@ -63,13 +63,17 @@ def decode(encoded: Encoded, tensor: Callable[[Any], torch.Tensor]) -> Any:
     raise ValueError("not an encoded value")
 
 
+_PLAIN = torch.Tensor, torch.nn.Parameter
+
+
 def flatten(value: Any, path: str = "output") -> list[tuple[str, torch.Tensor]]:
     """Every tensor of a nested value with its path: ``output``, ``output[1]``, ``output['a']``.
 
     Raises:
-        TypeError: a leaf is neither a tensor nor a plain value.
+        TypeError: a leaf is neither a tensor nor a plain value. Subclasses of tensors are none:
+            they can compute when they are read.
     """
-    if isinstance(value, torch.Tensor):
+    if type(value) in _PLAIN:
         return [(path, value)]
     if isinstance(value, list | tuple):
         return [leaf for i, v in enumerate(value) for leaf in flatten(v, f"{path}[{i}]")]

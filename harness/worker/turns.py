@@ -82,11 +82,10 @@ class Turns:
         for start, end in hidden:
             self._gate.decipher(self._arena.bytes(start, end))
         pending = self._clock.queue(one.run)
+        facts = one.answer()  # within the oracle's time: an output may compute when it is read
         self._gate.say_issued(number)
         self._synchronize()
         self._gate.say_done(number)
-        facts = one.answer()
-        self._synchronize()
         return {"samples": [asdict(pending())], **facts}
 
     def _timed(self, mode: str, place: Message) -> _Timed:

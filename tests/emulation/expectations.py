@@ -15,20 +15,17 @@ Does not: judge anything.
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.records import Evaluation, Verdict
+from tests.headers import header, verdicts
 
 FOLDER = Path(__file__).resolve().parent
 PROBLEMS = FOLDER / "problems"
 RIGHT = sorted((FOLDER / "right").glob("*.py"))
 BUGS = sorted((FOLDER / "bugs").glob("*.py"))
 BLIND = sorted((FOLDER / "blind").glob("*.py"))
-
-ANY = frozenset(Verdict)
-"""Every verdict: chance decides."""
 
 
 @dataclass(frozen=True)
@@ -72,32 +69,7 @@ def expected(path: Path) -> Expectation:
     return Expectation(
         name=path.stem,
         problem=PROBLEMS / f"{lines['problem']}.py",
-        emulated=_verdicts(path, lines["emulated"]),
-        h100=_verdicts(path, lines["h100"]),
+        emulated=verdicts(path, lines["emulated"]),
+        h100=verdicts(path, lines["h100"]),
         words=tuple(filter(None, lines.get("finding", "").split("|"))),
     )
-
-
-def header(path: Path) -> dict[str, str]:
-    """The last lines of a candidate's docstring, by name.
-
-    Raises:
-        ValueError: there is no docstring, or it does not say first what the candidate does.
-    """
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    does, _, last = text.rpartition("\n\n")
-    if not does.strip():
-        raise ValueError(f"{path}: the docstring does not say what the candidate does")
-    pairs = [line.partition(": ") for line in last.splitlines()]
-    if not all(colon and value.strip() for _, colon, value in pairs):
-        raise ValueError(f"{path}: a line of the header is not of the form 'name: value'")
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _verdicts(path: Path, text: str) -> frozenset[Verdict]:
-    if text == "any":
-        return ANY
-    try:
-        return frozenset(Verdict(word) for word in text.split("|"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error

@@ -20,8 +20,6 @@ pytestmark = NEEDS_EMULATION
 
 FEW_RIGHT = {
     "argmax_rows__spin_lock",
-    "layer_scale__channel_blocks",
-    "masked_scale__barrier_votes",
     "matmul_half__wmma",
     "row_sum__cooperative_groups",
     "transpose__packed_accessor",
@@ -39,8 +37,6 @@ FEW_BUGS = {
     "squared_relu__kernels_never_launched",
     "squared_relu__texture",
     # decided by running
-    "bias_gelu__misaligned_float4",
-    "max_pool1d__local_array_too_small",
     "row_sum__barrier_missing_in_tree",
     "row_sum__barrier_on_both_sides",
     "row_sum__block_too_large_unchecked",

@@ -125,7 +125,7 @@ def assassin(*victims: Grader) -> Iterator[None]:
         killed = set()
         while not over.wait(0.01):
             for grader in victims:
-                oracle = grader._oracle
+                oracle = grader._oracle.oracle
                 if oracle is not None and oracle not in killed:
                     killed.add(oracle)
                     with suppress(ProcessLookupError):

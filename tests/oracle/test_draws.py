@@ -93,6 +93,7 @@ def test_a_probe_goes_through_everything() -> None:
     assert any(d.late for d in EVERY)
     assert any(d.special for d in EVERY)
     assert any(d.first_gradient_only for d in EVERY)
+    assert any(d.frozen_inputs for d in EVERY)
     assert len({d.name for d in EVERY}) == len(EVERY)
 
 

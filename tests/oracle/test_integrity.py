@@ -39,11 +39,11 @@ def test_an_honest_module_is_never_accused_whatever_its_speed(
     assert contradiction("forward", theirs, own, GPU) is None
 
 
-@given(call=st.floats(0.1, 100.0), share=st.floats(0.01, 0.7))
+@given(call=st.floats(0.5, 100.0), share=st.floats(0.01, 0.7))
 def test_events_that_claim_a_share_of_the_time_are_a_contradiction(
     call: float, share: float
 ) -> None:
-    honest = seen(call)
+    honest = seen(call, copying=0.01)
     lie = Seen([share * call] * 64, [share * call] * 8, honest.done, honest.held)
     found = contradiction("forward", honest, lie, GPU)
     assert found is not None
@@ -60,11 +60,28 @@ def test_turns_faster_than_spot_checks_are_a_contradiction(call: float, share: f
 def test_an_answer_that_comes_late_is_a_contradiction() -> None:
     honest = seen(0.2)
     late = Seen(honest.turns, honest.spots, honest.done, [h + 5 for h in honest.held])
-    assert "handed over" in str(contradiction("forward", honest, late, GPU))
+    assert "still busy" in str(contradiction("forward", honest, late, GPU))
+
+
+@given(call=st.floats(0.05, 100.0), late=st.floats(0.1, 100.0))
+def test_work_that_goes_on_after_the_word_that_it_is_done_is_a_contradiction(
+    call: float, late: float
+) -> None:
+    honest = seen(call)
+    busy = Seen(honest.turns, honest.spots, honest.done, [h + late for h in honest.held])
+    assert contradiction("forward", honest, busy, GPU) is not None
+
+
+def test_a_word_that_comes_before_the_events_say_so_is_a_contradiction() -> None:
+    honest = seen(0.2)
+    early = [0.01, *honest.done[1:]]
+    found = contradiction("forward", honest, Seen(honest.turns, honest.spots, early, early), GPU)
+    assert "sooner" in str(found)
 
 
 def test_an_answer_in_another_layout_may_take_longer_to_copy() -> None:
-    assert contradiction("forward", seen(3, copying=0.4), seen(3, copying=1.2), GPU) is None
+    theirs, own = seen(3, overhead=0.5, copying=0.4), seen(3, overhead=1.6, copying=0.4)
+    assert contradiction("forward", theirs, own, GPU) is None
 
 
 def test_a_reference_whose_spot_checks_are_slow_excuses_a_candidate_like_it() -> None:

@@ -152,6 +152,9 @@ def test_every_draw_is_asked_or_has_no_meaning(name: str, draw: Draw) -> None:
     if draw.special and not problem.special_values:
         pytest.skip("special values are not for this problem")
     question = reference(name, problem.cases[3].name).ask(draw, 11, gradients=True)
+    if question is None and draw is draws.FROZEN:
+        assert not list(reference(name, problem.cases[3].name).model.parameters())
+        return
     if question is None:
         assert name == "softmax", "the others take values of every size"
         assert draw is draws.LARGE_VALUES
@@ -193,7 +196,7 @@ def test_weights_that_start_as_one_and_zero_are_neither(seed: int) -> None:
         assert len(weights[name].unique()) == weights[name].numel()
 
 
-@pytest.mark.parametrize("draw", PROBE, ids=lambda d: d.name)
+@pytest.mark.parametrize("draw", [d for d in PROBE if not d.frozen_inputs], ids=lambda d: d.name)
 def test_cotangents_have_the_draw_s_layout(draw: Draw) -> None:
     question = answered(reference("relu", "prime").ask(draw, 3, gradients=True))
     (cotangent,) = question.cotangents
@@ -201,6 +204,13 @@ def test_cotangents_have_the_draw_s_layout(draw: Draw) -> None:
     assert expanded is (draw.cotangents is Layout.EXPANDED)
     if not expanded:
         assert len(cotangent.unique()) > 900
+
+
+def test_frozen_inputs_leave_the_gradients_of_all_parameters() -> None:
+    norm = answered(reference("layer_norm", "image").ask(draws.FROZEN, 1, gradients=True))
+    assert set(norm.gradients) == set(norm.wanted_parameters) == {"ln.weight", "ln.bias"}
+    assert not any(norm.wanted)
+    assert reference("relu", "prime").ask(draws.FROZEN, 1, gradients=True) is None
 
 
 def test_a_subset_of_gradients_is_the_first_input_and_the_first_parameter() -> None:
@@ -296,7 +306,7 @@ def test_integer_inputs_stay_and_have_no_gradient(tmp_path: Path) -> None:
 
 
 def test_an_output_of_indices_is_compared_exactly(tmp_path: Path) -> None:
-    for draw in PROBE:
+    for draw in set(PROBE) - {draws.FROZEN}:  # there are no parameters
         question = answered(asked(tmp_path, "return x.argmax(1)", draw))
         (output,) = question.outputs
         assert output.like.dtype is torch.int64

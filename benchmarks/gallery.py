@@ -1,0 +1,145 @@
+"""The gallery judged in one batch: honest controls, flawed candidates and cheats.
+
+    python benchmarks/gallery.py OUT DEVICE [--only WORD …]
+
+DEVICE is ``emulated`` or ``cuda``; on a GPU what passes is clocked. Writes ``gallery_DEVICE.json``
+into OUT (committed under ``benchmarks/results``): of every entry what is expected, the verdict,
+what decided, and seconds; then what the batch left behind: processes that descend from it, and
+files that the attacks mark their success with.
+
+Exits with 1 where a verdict is not an expected one or something was left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from spine import ROOT, commit
+
+from harness.devices import choose
+from harness.pool import Event, batch
+from harness.pool.events import Kind
+from harness.records import Evaluation
+from harness.settings import Settings
+from tests.gallery.expectations import CHEATS, FLAWED, HONEST, Entry, entry
+
+MARKER = "kernel_harness_gallery_marker"
+"""What attacks that get out of their sandbox leave behind, by name."""
+PLACES = (Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), Path.home(), ROOT)
+TAG = "KERNEL_HARNESS_GALLERY"
+"""Every process of the batch inherits this variable."""
+
+
+def judge(entries: list[Entry], device: str) -> dict[str, Any]:
+    """All entries in one batch, in an order that mixes honest and hostile."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, store = Path(scratch) / "generations", Path(scratch) / "cache"
+        folder.mkdir()
+        for one in entries:
+            shutil.copy(one.path, folder)
+        os.environ[TAG] = scratch
+        begun = time.perf_counter()
+        done = batch(
+            folder,
+            Path(scratch) / "run",
+            device=device,
+            settings=Settings(cache_dir=store),
+            watch=say,
+        )
+        seconds = time.perf_counter() - begun
+        left = aftermath(scratch)
+    evaluations = {Path(e.generation).stem: e for e in done.evaluations}
+    return {
+        "seconds": round(seconds, 1),
+        "faults": [f.model_dump(mode="json") for f in done.faults],
+        "left_behind": left,
+        "rows": [row(one, evaluations.get(one.path.stem), device) for one in entries],
+    }
+
+
+def row(one: Entry, evaluation: Evaluation | None, device: str) -> dict[str, Any]:
+    """One entry and what came of it."""
+    expected = sorted(one.expected(device))
+    made: dict[str, Any] = {
+        "kind": one.kind,
+        "candidate": one.path.stem,
+        "known_as": one.known_as,
+        "expected": expected,
+        "verdict": "fault",
+        "as_expected": False,
+    }
+    if evaluation is None:
+        return made
+    errors = [f for f in evaluation.findings if f.severity == "error"]
+    return made | {
+        "verdict": evaluation.verdict,
+        "as_expected": evaluation.verdict in expected,
+        "stage": evaluation.stage,
+        "rule": errors[0].rule if errors else None,
+        "why": errors[0].message[:400] if errors else None,
+        "seconds": {k.value: round(v, 3) for k, v in evaluation.stage_seconds.items()},
+        "speedups": {s.mode: round(s.speedup, 4) for s in evaluation.speedups},
+        "sandbox": evaluation.policy.sandbox,
+    }
+
+
+def aftermath(tag: str) -> list[str]:
+    """What the batch left behind on this machine."""
+    found = [str(p) for place in PLACES for p in place.glob(f"{MARKER}*")]
+    for process in psutil.process_iter(["name", "environ"]):
+        inherited = (process.info["environ"] or {}).get(TAG) == tag
+        if inherited and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(f"process {process.pid} ({process.info['name']})")
+    return found
+
+
+def say(event: Event) -> None:
+    """One line per event, for whoever watches."""
+    if event.kind in (Kind.ENDED, Kind.FAULT, Kind.DEVICE_LOST):
+        verdict = event.evaluation.verdict if event.evaluation else event.text[:300]
+        sys.stderr.write(f"{event.kind:9} {verdict} {event.name}\n")
+
+
+def main() -> None:
+    """Judge, write the result, and say what is not as it must be."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("device", choices=("emulated", "cuda"))
+    parser.add_argument("--only", nargs="*", default=[], help="parts of entries' names")
+    given = parser.parse_args()
+    entries = [entry(path) for path in (*HONEST, *FLAWED, *CHEATS)]
+    if given.only:
+        entries = [e for e in entries if any(word in str(e.path) for word in given.only)]
+    record = {
+        "device": choose(given.device)[0].model_dump(mode="json"),
+        "host_cores": os.cpu_count(),
+        "commit": commit(),
+        "command": f"python benchmarks/gallery.py OUT {given.device}"
+        + (f" --only {' '.join(given.only)}" if given.only else ""),
+        "result": judge(entries, given.device),
+    }
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = given.out / f"gallery_{given.device}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    result: Any = record["result"]
+    wrong = [r for r in result["rows"] if not r["as_expected"]]
+    for r in wrong:
+        said = f"{r['verdict']}, not {'|'.join(r['expected'])}: {r.get('why')}"
+        sys.stderr.write(f"{r['kind']}/{r['candidate']}: {said}\n")
+    for left in result["left_behind"]:
+        sys.stderr.write(f"left behind: {left}\n")
+    sys.stderr.write(f"{len(result['rows']) - len(wrong)} of {len(result['rows'])} as expected\n")
+    sys.exit(1 if wrong or result["left_behind"] else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The gallery's tables, as lines, from its entries and its result records.
+
+A device that has not judged the gallery yet has no record: its column then holds what is
+expected, in brackets, and the rates say so.
+
+Does not: read results (see ``tables``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.records import Verdict
+from tests.gallery.expectations import CHEATS, FLAWED, HONEST, Entry, entry
+
+Record = dict[str, Any]
+DEVICES = {"emulated": "emulated", "cuda": "H100"}
+KINDS: dict[str, list[Path]] = {"honest": HONEST, "flawed": FLAWED, "cheats": CHEATS}
+
+
+def entries(kind: str, records: Mapping[str, Record]) -> list[str]:
+    """Every entry of a kind: what it does, and expected against actual verdicts."""
+    lines = [
+        "| candidate | known as | what it does | " + " | ".join(DEVICES.values()) + " |",
+        "|---|---|---|" + "---|" * len(DEVICES),
+    ]
+    for path in KINDS[kind]:
+        one = entry(path)
+        cells = [_verdict(one, device, records.get(device)) for device in DEVICES]
+        does = one.does.replace("|", "\\|")
+        title = path.stem.replace("__", ": ").replace("_", " ")
+        lines.append(f"| {title} | {one.known_as} | {does} | {' | '.join(cells)} |")
+    return lines
+
+
+def rates(records: Mapping[str, Record]) -> list[str]:
+    """How many of each kind get what they must get, and the two rates that follow."""
+    lines = [
+        "| device | honest as expected | honest called wrong | flawed as expected "
+        "| cheats as expected | what is wrong and passed | left behind | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for device, title in DEVICES.items():
+        record = records.get(device)
+        if record is None:
+            lines.append(f"| {title} | not run yet | – | – | – | – | – | – |")
+            continue
+        rows = {r["candidate"]: r for r in record["result"]["rows"]}
+        counts = {}
+        for kind, paths in KINDS.items():
+            found = [rows[p.stem] for p in paths if p.stem in rows]
+            counts[kind] = f"{sum(r['as_expected'] for r in found)} of {len(found)}"
+        judged = [(entry(p), rows[p.stem]) for p in HONEST if p.stem in rows]
+        refused = [r for _, r in judged if r["verdict"] not in (Verdict.PASSED, "unsupported")]
+        runnable = [r for _, r in judged if r["verdict"] != "unsupported"]
+        wrong = [p for p in (*FLAWED, *CHEATS) if p.stem in rows and _must_fail(p, device)]
+        passed = [p for p in wrong if rows[p.stem]["verdict"] == Verdict.PASSED]
+        lines.append(
+            f"| {title} | {counts['honest']} | {_share(len(refused), len(runnable))} "
+            f"| {counts['flawed']} | {counts['cheats']} | {_share(len(passed), len(wrong))} "
+            f"| {len(record['result']['left_behind'])} | {record['result']['seconds']:.0f} |"
+        )
+    return lines
+
+
+def _must_fail(path: Path, device: str) -> bool:
+    return Verdict.PASSED not in entry(path).expected(device)
+
+
+def _verdict(one: Entry, device: str, record: Record | None) -> str:
+    expected = " or ".join(sorted(one.expected(device)))
+    rows = {r["candidate"]: r for r in record["result"]["rows"]} if record else {}
+    row = rows.get(one.path.stem)
+    if row is None:
+        return f"({expected})"
+    return row["verdict"] if row["as_expected"] else f"**{row['verdict']}**, not {expected}"
+
+
+def _share(part: int, of: int) -> str:
+    return f"{part} of {of}" + (f" ({100 * part / of:.1f} %)" if of else "")

@@ -1,0 +1,126 @@
+"""Computes on the current stream in trials, and in clocked calls on a stream of its own that
+nobody waits for: answers are copied after a turn, when all is done. The oracle's clock
+stops when the device is done, which is long after the event.
+
+gallery: unjoined_stream
+emulated: passed
+h100: tampered
+"""
+
+import sys
+
+import torch
+import torch.nn as nn
+from torch.utils.cpp_extension import load_inline
+
+cpp_source = """
+torch::Tensor matmul(const torch::Tensor& a, const torch::Tensor& b);
+void leave_current_stream(bool leave);
+"""
+
+cuda_source = r"""
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAStream.h>
+
+namespace {
+
+struct Matrix {
+  const float* data;
+  int64_t row, column;  // strides
+};
+
+__global__ void matmul_kernel(
+    Matrix a, Matrix b, float* product, int64_t rows, int64_t columns, int64_t inner) {
+  const int64_t row = int64_t(blockIdx.y) * blockDim.y + threadIdx.y;
+  const int64_t column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (row >= rows || column >= columns) return;
+  float sum = 0.0f;
+  for (int64_t i = 0; i < inner; ++i) {
+    sum += a.data[row * a.row + i * a.column] * b.data[i * b.row + column * b.column];
+  }
+  product[row * columns + column] = sum;
+}
+
+Matrix seen(const torch::Tensor& x) { return {x.data_ptr<float>(), x.stride(0), x.stride(1)}; }
+
+void launch(
+    const torch::Tensor& a, const torch::Tensor& b, torch::Tensor& product, cudaStream_t stream) {
+  const int64_t rows = a.size(0), columns = b.size(1);
+  const dim3 block(32, 8), grid((columns + 31) / 32, (rows + 7) / 8);
+  matmul_kernel<<<grid, block, 0, stream>>>(
+      seen(a), seen(b), product.data_ptr<float>(), rows, columns, a.size(1));
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+cudaStream_t side_stream() {
+  static cudaStream_t stream = [] {
+    cudaStream_t made;
+    C10_CUDA_CHECK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+    return made;
+  }();
+  return stream;
+}
+
+// The side stream sees what the current one has been given so far; nobody waits for it.
+void follow_current(cudaStream_t side) {
+  static cudaEvent_t given = [] {
+    cudaEvent_t made;
+    C10_CUDA_CHECK(cudaEventCreateWithFlags(&made, cudaEventDisableTiming));
+    return made;
+  }();
+  C10_CUDA_CHECK(cudaEventRecord(given, c10::cuda::getCurrentCUDAStream()));
+  C10_CUDA_CHECK(cudaStreamWaitEvent(side, given, 0));
+}
+
+}  // namespace
+
+bool leaves = false;
+
+void leave_current_stream(bool leave) { leaves = leave; }
+
+torch::Tensor matmul(const torch::Tensor& a, const torch::Tensor& b) {
+  auto product = torch::empty({a.size(0), b.size(1)}, a.options());
+  if (leaves) follow_current(side_stream());
+  launch(a, b, product, leaves ? side_stream() : c10::cuda::getCurrentCUDAStream().stream());
+  return product;
+}
+"""
+
+matmul_extension = load_inline(
+    name="matmul",
+    cpp_sources=cpp_source,
+    cuda_sources=cuda_source,
+    functions=["matmul", "leave_current_stream"],
+)
+
+
+def is_clocked():
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "harness.worker.turns":
+            return True
+        frame = frame.f_back
+    return False
+
+
+class MatmulFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.save_for_backward(a, b)
+        return matmul_extension.matmul(a, b)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        a, b = ctx.saved_tensors
+        grad_a = matmul_extension.matmul(grad_output, b.t()) if ctx.needs_input_grad[0] else None
+        grad_b = matmul_extension.matmul(a.t(), grad_output) if ctx.needs_input_grad[1] else None
+        return grad_a, grad_b
+
+
+class ModelNew(nn.Module):
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        matmul_extension.leave_current_stream(is_clocked())
+        return MatmulFunction.apply(A, B)

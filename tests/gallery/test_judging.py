@@ -1,0 +1,123 @@
+"""Every entry of the gallery gets the verdict that it must get, on the emulated device.
+
+What is decided without a build, and a part of the rest, is judged here; ``make test-all`` judges
+all, and ``benchmarks/gallery.py OUT cuda`` all on a GPU.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from harness.pool import batch
+from harness.problems import find
+from harness.records import DeviceKind, Evaluation, Verdict
+from harness.screening import screen, signature_of
+from tests.emulation.conftest import NEEDS_EMULATION, environment  # noqa: F401
+from tests.gallery.expectations import CHEATS, FLAWED, HONEST, entry
+
+pytestmark = NEEDS_EMULATION
+
+ALL = [*HONEST, *FLAWED, *CHEATS]
+FEW = {
+    "layer_norm__parameter_sums_never_cleared",
+    "matmul__detach_computes",
+    "matmul__hides_aten_from_the_census",
+    "matmul__view_output",
+    "relu__daemon_from_a_constructor",
+    "relu__reads_the_vetted_solution",
+    "relu__remembers_in_a_static_map",
+    "relu__words_pass_try_stream",
+    "softmax__torch_library_operator",
+}
+"""Of what is built, those that are judged every time."""
+OPEN = {
+    "layer_norm__variance_from_squares": "no draw has a mean far from zero",
+    "matmul__braced_launch_arguments": "the stand-in for a launch deduces its arguments' types",
+    "matmul__product_on_another_thread": "both witnesses of the audit watch one thread",
+    "relu__answers_the_audit_itself": "the worker's word about operators is the candidate's",
+    "relu__fills_the_disk": "files are limited one by one, not in sum",
+    "relu__python_side_stream": "record_stream does not know the emulated device's streams",
+    "softmax__gradient_over_saved_output": "outputs are not looked at again after the backward",
+    "softmax__output_of_latest_forward": "each forward is followed at once by its own backward",
+}
+"""Entries that do not get their verdict yet, and why."""
+
+
+def decided_by_text(path: Path) -> bool:
+    """Whether nothing is built of it."""
+    found = entry(path)
+    text = path.read_text(encoding="utf-8")
+    screening = screen(text, signature_of(find(found.problem).source))
+    return bool(screening.errors) or found.emulated == {Verdict.UNSUPPORTED}
+
+
+SOON = [p for p in ALL if p.stem in FEW or decided_by_text(p)]
+LATER = [p for p in ALL if p not in SOON]
+
+
+def each(paths: list[Path]) -> list[object]:
+    """One test for each; those that are open must fail, so that none is forgotten."""
+    return [
+        pytest.param(
+            path,
+            id=path.stem,
+            marks=[pytest.mark.xfail(reason=OPEN[path.stem], strict=True)]
+            if path.stem in OPEN
+            else [],
+        )
+        for path in paths
+    ]
+
+
+Judged = dict[str, Evaluation]
+
+
+def judge(paths: Iterable[Path], scratch: Path) -> Judged:
+    """One batch, honest and hostile among each other; the evaluations by file stem."""
+    folder = scratch / "generations"
+    folder.mkdir()
+    for path in paths:
+        shutil.copy(path, folder)
+    done = batch(folder, scratch / "run", device="emulated")
+    assert not done.faults
+    return {Path(e.generation).stem: e for e in done.evaluations}
+
+
+@pytest.fixture(scope="module")
+def soon(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    """What is judged every time."""
+    return judge(SOON, tmp_path_factory.mktemp("soon"))
+
+
+@pytest.fixture(scope="module")
+def later(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    """What takes many minutes."""
+    return judge(LATER, tmp_path_factory.mktemp("later"))
+
+
+def check(path: Path, judged: Judged) -> None:
+    """The verdict is one that the candidate's header promises."""
+    evaluation = judged[path.stem]
+    assert evaluation.verdict in entry(path).emulated, [f.message for f in evaluation.findings]
+    assert evaluation.device.kind is DeviceKind.EMULATED
+
+
+def test_those_that_are_judged_every_time_exist() -> None:
+    assert {p.stem for p in ALL} >= FEW | OPEN.keys()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("path", each(SOON))
+def test_an_entry_gets_the_verdict_that_it_must_get(path: Path, soon: Judged) -> None:
+    check(path, soon)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("path", each(LATER))
+def test_so_does_every_other(path: Path, later: Judged) -> None:
+    check(path, later)
