@@ -72,6 +72,7 @@ def test_what_fails_ahead_is_told_when_it_is_asked(grader: Grader, tmp_path: Pat
     assert grader.grade(relu(), find("relu")).passed
 
 
+@pytest.mark.exhaustive
 def test_an_oracle_that_gets_ready_can_be_ended_at_once(grader: Grader, tmp_path: Path) -> None:
     grader.grade(relu(), find("relu"))  # everything has started
     grader._expect(problem(tmp_path, "time.sleep(100)"))
