@@ -149,6 +149,7 @@ def test_warnings_keep_their_lines_and_nothing_shows_what_was_prepared(
 # What cannot be built fast
 
 
+@pytest.mark.exhaustive
 @NEEDS_CXX
 @pytest.mark.timeout(600)
 def test_a_compile_error_reads_as_stock_says_it(ways: dict[Route, Builder]) -> None:
@@ -163,6 +164,7 @@ def test_a_compile_error_reads_as_stock_says_it(ways: dict[Route, Builder]) -> N
     assert found.place.line == 2
 
 
+@pytest.mark.exhaustive
 @NEEDS_CXX
 @pytest.mark.timeout(600)
 def test_a_header_that_the_fast_path_lacks_is_built_the_stock_way(
