@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from real_answer import variants
+from spine import ROOT, commit, say
 
 from harness.devices import choose
 from harness.emulation import preparation
@@ -29,7 +29,6 @@ from harness.pool import batch
 from harness.records import Evaluation
 from harness.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[1]
 SETS = ROOT / "tests" / "emulation"
 
 
@@ -116,20 +115,6 @@ def prepared() -> dict[str, Any]:
         seconds = time.perf_counter() - begun
         size = sum(f.stat().st_size for f in made.directory.iterdir())
     return {"seconds": round(seconds, 1), "bytes": size}
-
-
-def say(event: Any) -> None:
-    """One line per event, for whoever watches."""
-    verdict = event.evaluation.verdict if event.evaluation else event.text[:300]
-    sys.stderr.write(f"{event.kind:9} {verdict} {event.name}\n")
-
-
-def commit() -> str:
-    """The commit that was measured."""
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return os.environ.get("COMMIT") or done.stdout.strip()
 
 
 def main(out: Path, device: str, parts: list[str]) -> None:

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from spine import ROOT, commit
+from spine import ROOT, commit, say
 
 from harness.devices import choose
-from harness.pool import Event, batch
-from harness.pool.events import Kind
+from harness.pool import batch
 from harness.records import Evaluation
 from harness.settings import Settings
 from tests.gallery.expectations import CHEATS, FLAWED, HONEST, Entry, entry
@@ -100,13 +99,6 @@ def aftermath(tag: str) -> list[str]:
         if inherited and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
             found.append(f"process {process.pid} ({process.info['name']})")
     return found
-
-
-def say(event: Event) -> None:
-    """One line per event, for whoever watches."""
-    if event.kind in (Kind.ENDED, Kind.FAULT, Kind.DEVICE_LOST):
-        verdict = event.evaluation.verdict if event.evaluation else event.text[:300]
-        sys.stderr.write(f"{event.kind:9} {verdict} {event.name}\n")
 
 
 def main() -> None:

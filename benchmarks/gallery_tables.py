@@ -26,9 +26,10 @@ def entries(kind: str, records: Mapping[str, Record]) -> list[str]:
         "| candidate | known as | what it does | " + " | ".join(DEVICES.values()) + " |",
         "|---|---|---|" + "---|" * len(DEVICES),
     ]
+    rows = {device: _rows(records[device]) if device in records else {} for device in DEVICES}
     for path in KINDS[kind]:
         one = entry(path)
-        cells = [_verdict(one, device, records.get(device)) for device in DEVICES]
+        cells = [_verdict(one, device, rows[device].get(path.stem)) for device in DEVICES]
         does = one.does.replace("|", "\\|")
         title = path.stem.replace("__", ": ").replace("_", " ")
         lines.append(f"| {title} | {one.known_as} | {does} | {' | '.join(cells)} |")
@@ -47,14 +48,14 @@ def rates(records: Mapping[str, Record]) -> list[str]:
         if record is None:
             lines.append(f"| {title} | not run yet | – | – | – | – | – | – |")
             continue
-        rows = {r["candidate"]: r for r in record["result"]["rows"]}
+        rows = _rows(record)
         counts = {}
         for kind, paths in KINDS.items():
             found = [rows[p.stem] for p in paths if p.stem in rows]
             counts[kind] = f"{sum(r['as_expected'] for r in found)} of {len(found)}"
-        judged = [(entry(p), rows[p.stem]) for p in HONEST if p.stem in rows]
-        refused = [r for _, r in judged if r["verdict"] not in (Verdict.PASSED, "unsupported")]
-        runnable = [r for _, r in judged if r["verdict"] != "unsupported"]
+        honest = [rows[p.stem]["verdict"] for p in HONEST if p.stem in rows]
+        runnable = [verdict for verdict in honest if verdict != Verdict.UNSUPPORTED]
+        refused = [verdict for verdict in runnable if verdict != Verdict.PASSED]
         wrong = [p for p in (*FLAWED, *CHEATS) if p.stem in rows and _must_fail(p, device)]
         passed = [p for p in wrong if rows[p.stem]["verdict"] == Verdict.PASSED]
         lines.append(
@@ -69,10 +70,13 @@ def _must_fail(path: Path, device: str) -> bool:
     return Verdict.PASSED not in entry(path).expected(device)
 
 
-def _verdict(one: Entry, device: str, record: Record | None) -> str:
+def _rows(record: Record) -> dict[str, Record]:
+    """A result's rows by candidate."""
+    return {row["candidate"]: row for row in record["result"]["rows"]}
+
+
+def _verdict(one: Entry, device: str, row: Record | None) -> str:
     expected = " or ".join(sorted(one.expected(device)))
-    rows = {r["candidate"]: r for r in record["result"]["rows"]} if record else {}
-    row = rows.get(one.path.stem)
     if row is None:
         return f"({expected})"
     return row["verdict"] if row["as_expected"] else f"**{row['verdict']}**, not {expected}"

@@ -28,7 +28,7 @@ from harness.devices import LeaseTaken, architectures_of, choose, lease
 from harness.emulation.preparation import prepare
 from harness.errors import DeviceFault, HarnessFault, UsageError
 from harness.generation import Generation, Prepared
-from harness.oracle_link import Artifact, OracleLink, Report
+from harness.oracle_link import Artifact, OracleLink, Report, no_artifact
 from harness.problems import ProblemFile
 from harness.reading import look_over, settled, take_candidate
 from harness.records import (
@@ -166,7 +166,7 @@ class Grader:
         """Have the oracle get ready for a problem while its candidate is built."""
         with contextlib.suppress(DeviceFault):
             if self.hold(0):
-                message = self._question("expect", problem)
+                message = self._request("expect", problem)
                 self._oracle.expect(message, self._patience)
 
     # Stages without a device
@@ -230,7 +230,7 @@ class Grader:
         """
         failed_builds: list[Refusal] = []
         done = self._ask_oracle(
-            self._question("judge", prepared.problem) | {"source": prepared.candidate},
+            self._request("judge", prepared.problem) | {"source": prepared.candidate},
             lambda spec: self._shop.serve(spec, prepared, failed_builds, patient),
             report,
         )
@@ -295,7 +295,7 @@ class Grader:
             OracleFault, ProblemError: as for ``judge``.
         """
         message = {"op": "admit", "problem": _wire(problem)}
-        done = self._ask_oracle(message, lambda _: ({}, []))
+        done = self._ask_oracle(message)
         return Admission(
             problem=problem.name,
             problem_sha256=problem.sha256,
@@ -305,7 +305,7 @@ class Grader:
             dummies=tuple(DummyResult.model_validate(d) for d in done["dummies"]),
         )
 
-    def _question(self, op: str, problem: ProblemFile) -> Message:
+    def _request(self, op: str, problem: ProblemFile) -> Message:
         """What the oracle needs to know of a judgement, but for the candidate."""
         return {
             "op": op,
@@ -319,7 +319,7 @@ class Grader:
     def _ask_oracle(
         self,
         message: Message,
-        artifact: Artifact,
+        artifact: Artifact = no_artifact,
         report: Report | None = None,
         seconds: float | None = None,
     ) -> dict[str, Any]:
@@ -360,7 +360,7 @@ class Grader:
         try:
             self._vitals.check()
             message: Message = {"op": "health", "cpu": self._gpu is None}
-            self._ask_oracle(message, lambda _: ({}, []), seconds=_HEALTH_SECONDS)
+            self._ask_oracle(message, seconds=_HEALTH_SECONDS)
         except HarnessFault as error:
             self._oracle.drop()
             raise DeviceFault(f"a fresh oracle fails on it: {error}") from error

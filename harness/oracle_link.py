@@ -23,6 +23,11 @@ Report = Callable[[Stage], None]
 _OPENING_SECONDS = 300.0
 
 
+def no_artifact(_: Message) -> tuple[Message, list[int]]:
+    """The answer where nobody is expected to ask for one."""
+    return {}, []
+
+
 class OracleLink:
     """At most one oracle at a time, for one device."""
 
@@ -40,18 +45,22 @@ class OracleLink:
         return self._oracle
 
     def ask(
-        self, message: Message, seconds: float, artifact: Artifact, report: Report | None = None
+        self,
+        message: Message,
+        seconds: float,
+        artifact: Artifact = no_artifact,
+        report: Report | None = None,
     ) -> dict[str, Any]:
         """What an oracle answers, which is opened if there is none.
 
         Args:
-            message: The question.
+            message: The request.
             seconds: How long the oracle may say nothing.
             artifact: Gives the oracle what a worker asks for.
             report: Called when a stage begins.
 
         Raises:
-            OracleFault: it failed; the next question goes to another.
+            OracleFault: it failed; the next request goes to another.
             ProblemError: the problem cannot be executed.
         """
         with self._lock:
@@ -64,25 +73,25 @@ class OracleLink:
                 raise OracleFault(f"the oracle died: {error} {error.output}") from error
             except ProblemError:
                 raise
-            except BaseException:  # an answer to this must not meet the next question
+            except BaseException:  # an answer to this must not meet the next request
                 self.drop()
                 raise
 
     def expect(self, message: Message, seconds: float) -> None:
         """Have an oracle opened and get ready while the caller does something else.
 
-        Whatever fails is left for the next question to find out.
+        Whatever fails is left for the next request to find out.
         """
         begun = threading.Event()
 
         def get_ready() -> None:
             with self._lock, contextlib.suppress(HarnessFault, ProblemError):
                 begun.set()
-                self.ask(message, seconds, lambda _: ({}, []))
+                self.ask(message, seconds)
 
         self._expecting = threading.Thread(target=get_ready, daemon=True)
         self._expecting.start()
-        begun.wait()  # the next question comes after this one
+        begun.wait()  # the next request comes after this one
 
     def drop(self) -> None:
         """End the oracle; whoever waits for its answer gets a fault."""

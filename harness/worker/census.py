@@ -37,17 +37,18 @@ class Census(TorchDispatchMode):
     ) -> Any:
         """Carry the operator out and note it."""
         del types
-        made = func(*args, **(kwargs or {}))
+        name, made = str(func.name()), func(*args, **(kwargs or {}))
+        self._note(name, 0)  # also what returns nothing
+        on_device = any(isinstance(a, torch.Tensor) and a.device.type != "cpu" for a in args)
         for tensor in made if isinstance(made, tuple | list) else (made,):
-            self._note(str(func.name()), tensor, args)
+            if isinstance(tensor, torch.Tensor):
+                self._note(name, tensor.numel())
+                if on_device and tensor.device.type == "cpu":
+                    self._note(TO_THE_HOST, tensor.numel())
         return made
 
-    def _note(self, name: str, made: Any, args: tuple[Any, ...]) -> None:
-        size = made.numel() if isinstance(made, torch.Tensor) else 0
+    def _note(self, name: str, size: int) -> None:
         self.sizes[name] = max(size, self.sizes.get(name, 0))
-        read = [a for a in args if isinstance(a, torch.Tensor)]
-        if size and made.device.type == "cpu" and any(a.device.type != "cpu" for a in read):
-            self.sizes[TO_THE_HOST] = max(size, self.sizes.get(TO_THE_HOST, 0))
 
 
 def witnessed(run: Callable[[], object]) -> set[str]:
