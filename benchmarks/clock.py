@@ -1,6 +1,8 @@
 """What the clock is worth: references against themselves, and a slow-down of one per cent.
 
-    python benchmarks/clock.py OUT [part …] [--runs N]      parts: against_itself planted
+    python benchmarks/clock.py OUT [part …] [--runs N] [--problems NAME …]
+
+Parts: against_itself planted.
 
 ``against_itself`` clocks the reference of each shipped problem in N pairs of fresh processes.
 ``planted`` clocks a large matrix product against the same followed by a kernel that idles for one
@@ -18,7 +20,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +73,11 @@ LAUNCH_MS = 0.0023
 PLANTED = 0.01
 
 
-def itself(runs: int) -> dict[str, Any]:
-    """Every shipped problem's reference against itself."""
+def itself(runs: int, problems: Sequence[str] = PROBLEMS) -> dict[str, Any]:
+    """Shipped problems' references against themselves."""
     measured, seconds = {}, {}
     with Grader("cuda") as grader:
-        for name in PROBLEMS:
+        for name in problems:
             measured[name] = []
             begun = time.perf_counter()
             for _ in range(runs):
@@ -156,25 +158,26 @@ def say(*words: Any) -> None:
     sys.stderr.write(" ".join(map(str, words)) + "\n")
 
 
-PARTS: dict[str, Callable[[int], dict[str, Any]]] = {"against_itself": itself, "planted": planted}
-
-
 def main() -> None:
     """Run the parts and write a file for each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS])
+    parser.add_argument("parts", nargs="*", choices=[[], "against_itself", "planted"])
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--problems", nargs="+", default=PROBLEMS, choices=PROBLEMS)
     asked = parser.parse_args()
     device, _ = choose("cuda")
     asked.out.mkdir(parents=True, exist_ok=True)
-    for part in asked.parts or list(PARTS):
+    some = f" --problems {' '.join(asked.problems)}" if asked.problems != PROBLEMS else ""
+    parts = {"against_itself": lambda: itself(asked.runs, asked.problems)}
+    parts["planted"] = lambda: planted(asked.runs)
+    for part in asked.parts or list(parts):
         record = {
             "device": device.model_dump(mode="json"),
             "host_cores": os.cpu_count(),
             "commit": commit(),
-            "command": f"python benchmarks/clock.py OUT {part} --runs {asked.runs}",
-            "result": PARTS[part](asked.runs),
+            "command": f"python benchmarks/clock.py OUT {part} --runs {asked.runs}{some}",
+            "result": parts[part](),
         }
         (asked.out / f"clock_{part}.json").write_text(json.dumps(record, indent=1) + "\n")
 

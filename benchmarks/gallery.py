@@ -1,6 +1,6 @@
 """The gallery judged in one batch: honest controls, flawed candidates and cheats.
 
-    python benchmarks/gallery.py OUT DEVICE [--only WORD …]
+    python benchmarks/gallery.py OUT DEVICE [--only WORD …] [--run FOLDER]
 
 DEVICE is ``emulated`` or ``cuda``; on a GPU what passes is clocked. Writes ``gallery_DEVICE.json``
 into OUT (committed under ``benchmarks/results``): of every entry what is expected, the verdict,
@@ -38,7 +38,7 @@ TAG = "KERNEL_HARNESS_GALLERY"
 """Every process of the batch inherits this variable."""
 
 
-def judge(entries: list[Entry], device: str) -> dict[str, Any]:
+def judge(entries: list[Entry], device: str, run: Path | None = None) -> dict[str, Any]:
     """All entries in one batch, in an order that mixes honest and hostile."""
     with tempfile.TemporaryDirectory() as scratch:
         folder, store = Path(scratch) / "generations", Path(scratch) / "cache"
@@ -49,7 +49,7 @@ def judge(entries: list[Entry], device: str) -> dict[str, Any]:
         begun = time.perf_counter()
         done = batch(
             folder,
-            Path(scratch) / "run",
+            run or Path(scratch) / "run",
             device=device,
             settings=Settings(cache_dir=store),
             watch=say,
@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("device", choices=("emulated", "cuda"))
     parser.add_argument("--only", nargs="*", default=[], help="parts of entries' names")
+    parser.add_argument("--run", type=Path, help="where every evaluation is kept")
     given = parser.parse_args()
     entries = [entry(path) for path in (*HONEST, *FLAWED, *CHEATS)]
     if given.only:
@@ -117,7 +118,7 @@ def main() -> None:
         "commit": commit(),
         "command": f"python benchmarks/gallery.py OUT {given.device}"
         + (f" --only {' '.join(given.only)}" if given.only else ""),
-        "result": judge(entries, given.device),
+        "result": judge(entries, given.device, given.run),
     }
     given.out.mkdir(parents=True, exist_ok=True)
     path = given.out / f"gallery_{given.device}.json"

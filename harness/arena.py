@@ -201,6 +201,9 @@ class HostArena(Arena):
         os.close(self.fd)
 
 
+_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+
+
 class CudaArena(Arena):
     """The oracle's end of an arena in device memory (``cudaMalloc``, exported by CUDA IPC)."""
 
@@ -306,6 +309,8 @@ def reset_persisting_cache() -> None:
 
 
 def _check(code: int) -> None:
+    if code == _OUT_OF_MEMORY:
+        raise torch.OutOfMemoryError(f"CUDA error {code}: {_words(code)}")
     if code:
         raise RuntimeError(f"CUDA error {code}: {_words(code)}")
 

@@ -40,6 +40,7 @@ from harness.wire import Channel, Message, WireClosed
 
 def main(control: int, library: str | None = None) -> None:
     """Serve until every client is gone."""
+    os.environ.pop("LD_PRELOAD", None)  # it is for this process and its forks, not for compilers
     if library is not None:
         device.load(Path(library))  # before torch, which asks for its CUDA hooks only once
     _import_what_the_roles_need()
@@ -186,6 +187,7 @@ def _confine(wire: dict[str, Any], status_fd: int, channel_fd: int) -> str:
             hidden=tuple(Path(p) for p in wire["hidden"]),
             readable=(*runtime_paths(), *(Path(p) for p in wire["readable"])),
             gpu=bool(wire["gpu"]),
+            private=bool(wire["private"]),
             file_bytes=int(wire["file_bytes"]),
             cpu_seconds=None,
             status_fd=status_fd,

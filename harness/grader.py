@@ -15,7 +15,7 @@ import functools
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +24,11 @@ from typing import Any, Self
 from harness.admission import Admission, DummyResult
 from harness.build import Builder
 from harness.building import Refusal, Unbuilt, Workshop
-from harness.devices import LeaseTaken, architectures_of, choose, lease
+from harness.devices import Gpu, LeaseTaken, architectures_of, choose, lease
 from harness.emulation.preparation import prepare
 from harness.errors import DeviceFault, HarnessFault, UsageError
 from harness.generation import Generation, Prepared
+from harness.launches import prepare as prepare_census
 from harness.oracle_link import Artifact, OracleLink, Report, no_artifact
 from harness.problems import ProblemFile
 from harness.reading import look_over, settled, take_candidate
@@ -38,6 +39,7 @@ from harness.records import (
     Fingerprints,
     GradientPolicy,
     Gradients,
+    Kernel,
     Policy,
     Severity,
     Speedup,
@@ -45,8 +47,10 @@ from harness.records import (
     Tf32Policy,
     Trial,
     Verdict,
+    WorkPolicy,
 )
 from harness.resources import answers
+from harness.sandbox import Level, available
 from harness.settings import Settings
 from harness.store import allowances_of
 from harness.supervisor import Child, ForkServer, Limits
@@ -60,6 +64,20 @@ _HEALTH_SECONDS = 60.0
 """How long a healthy device may take for a small computation, its context's start included."""
 
 
+def start_server(settings: Settings, gpus: Iterable[Gpu | None]) -> ForkServer:
+    """A fork server for these devices; where one is a GPU, launches are counted."""
+    counted = any(gpu is not None for gpu in gpus)
+    return ForkServer.start(census=prepare_census(settings.prepared_dir) if counted else None)
+
+
+def _check_sandbox(required: Level) -> None:
+    if not available().at_least(required):
+        raise UsageError(
+            f"sandbox {required} is required, and this machine offers {available()}; "
+            "kernel-harness doctor says how to raise it"
+        )
+
+
 class Grader:
     """Judges generations on one device; use as a context manager."""
 
@@ -69,6 +87,7 @@ class Grader:
         *,
         settings: Settings | None = None,
         gradients: GradientPolicy | None = None,
+        work: WorkPolicy = WorkPolicy.LENIENT,
         clocked: bool = True,
         hidden: tuple[Path, ...] = (),
         server: ForkServer | None = None,
@@ -81,6 +100,7 @@ class Grader:
             device: ``auto``, ``cuda``, ``cuda:N``, ``emulated`` or ``cpu``.
             settings: Limits and places.
             gradients: The policy; each problem's own by default.
+            work: What PyTorch may compute for a candidate.
             clocked: Whether to measure speedups of what passes.
             hidden: What candidates must not see, besides the cache.
             server: A fork server to share; one of its own by default.
@@ -93,6 +113,7 @@ class Grader:
         self._vitals = Vitals(self._gpu)
         self.settings = settings or Settings()
         self._gradients = gradients
+        self._work = work
         self._emulated = self.device.kind is DeviceKind.EMULATED
         self._clocked = clocked and not self._emulated
         self._hidden = [self.settings.cache_dir, *answers(), *hidden]
@@ -111,12 +132,14 @@ class Grader:
 
         Raises:
             PreparationFault: the emulated device could not be built (once per installation).
+            UsageError: the sandbox that is required does not work on this machine.
         """
+        _check_sandbox(Level(self.settings.require_sandbox))
         self.settings.cache_dir.mkdir(parents=True, exist_ok=True)
         if self._shared is not None:
             self._server = self._shared
         else:
-            self._server = ForkServer.start()
+            self._server = start_server(self.settings, (self._gpu,))
             self._owned.callback(self._server.close)
         if self._emulated:
             prepared = prepare(self.settings.prepared_dir)
@@ -251,6 +274,7 @@ class Grader:
             trials=tuple(Trial.model_validate(t) for t in done["trials"]),
             speedups=tuple(Speedup.model_validate(s) for s in done["speedups"]),
             launches=done["launches"],
+            kernels=tuple(Kernel.model_validate(k) for k in done["kernels"]),
             sandbox=done["sandbox"],
         )
 
@@ -311,6 +335,7 @@ class Grader:
             "op": op,
             "problem": _wire(problem),
             "gradients": self._gradients,
+            "work": self._work,
             "clocked": self._clocked,
             "batch": self._batch,
             "more": self._shared is not None or self._judged > 0,
@@ -428,6 +453,7 @@ class Grader:
         trials: tuple[Trial, ...] = (),
         speedups: tuple[Speedup, ...] = (),
         launches: dict[str, int] | None = None,
+        kernels: tuple[Kernel, ...] = (),
         sandbox: str = "nothing was run",
     ) -> Evaluation:
         problem, generation = prepared.problem, prepared.generation
@@ -450,6 +476,7 @@ class Grader:
             policy=Policy(
                 gradients=self._policy_of(problem),
                 tf32=problem.policy("TF32", Tf32Policy, Tf32Policy.FORBIDDEN),
+                work=self._work,
                 sandbox=sandbox,
             ),
             findings=tuple(
@@ -460,6 +487,7 @@ class Grader:
             trials=trials,
             speedups=speedups,
             launches=launches or {},
+            kernels=kernels,
             stage_seconds=prepared.seconds,
             builder_wait_seconds=prepared.builder_wait,
             device_wait_seconds=prepared.device_wait,

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.generation import Generation
 from harness.grader import Grader
 from harness.problems import find
-from harness.records import Evaluation, GradientPolicy
+from harness.records import Evaluation, GradientPolicy, WorkPolicy
 from harness.settings import Settings
 
 
@@ -20,6 +20,7 @@ def grade(
     *,
     device: str = "auto",
     gradients: GradientPolicy | str | None = None,
+    work: WorkPolicy | str = WorkPolicy.LENIENT,
     clocked: bool = True,
     settings: Settings | None = None,
 ) -> Evaluation:
@@ -30,6 +31,7 @@ def grade(
         problem: Name of a shipped problem, or path of a problem file.
         device: ``auto``, ``cuda``, ``cuda:N``, ``emulated`` or ``cpu``.
         gradients: ``required``, ``optional`` or ``off``; the problem's own by default.
+        work: What PyTorch may compute for a candidate: ``lenient`` or ``strict``.
         clocked: Whether to measure speedups of what passes.
         settings: Limits and places.
 
@@ -40,5 +42,7 @@ def grade(
     generation = Generation.read(Path(candidate))
     policy = GradientPolicy(gradients) if gradients is not None else None
     file = find(problem)
-    with Grader(device, settings=settings, gradients=policy, clocked=clocked) as grader:
+    with Grader(
+        device, settings=settings, gradients=policy, work=WorkPolicy(work), clocked=clocked
+    ) as grader:
         return grader.grade(generation, file)

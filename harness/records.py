@@ -290,6 +290,40 @@ class Tf32Policy(StrEnum):
     FORBIDDEN = "forbidden"
 
 
+class WorkPolicy(StrEnum):
+    """What PyTorch may compute between inputs and outputs, besides moving and filling memory."""
+
+    LENIENT = "lenient"
+    """A sum, an addition or a product with a number (a bias's gradient, say), while it takes less
+    than half of the device's time."""
+    STRICT = "strict"
+    """Nothing."""
+
+
+class Origin(StrEnum):
+    """Where a kernel's code comes from."""
+
+    OWN = "own"
+    """A file of the candidate's, or code that one of them made."""
+    PYTORCH = "pytorch"
+    LIBRARY = "library"
+    """A vendor's library: cuBLAS, cuDNN and the like."""
+    UNKNOWN = "unknown"
+
+
+class Kernel(Record):
+    """One kernel that the device ran in the audit."""
+
+    name: str
+    """As its compiler mangled it, shortened."""
+    origin: Origin
+    """Where it comes from."""
+    launches: Annotated[int, Field(ge=1)]
+    """How often it was launched."""
+    milliseconds: Annotated[float, Field(ge=0)]
+    """Of the device's time, all launches together; of a graph, the whole under its last kernel."""
+
+
 class Policy(Record):
     """The terms of the judgement."""
 
@@ -297,6 +331,8 @@ class Policy(Record):
     """Whether a backward is required."""
     tf32: Tf32Policy = Tf32Policy.FORBIDDEN
     """Applied to the reference, the baseline and the error budget alike."""
+    work: WorkPolicy = WorkPolicy.LENIENT
+    """What PyTorch may compute."""
     sandbox: str
     """What held the candidate's process (see ``sandbox``)."""
 
@@ -354,6 +390,8 @@ class Evaluation(Record):
     """Every clocked mode."""
     launches: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     """Launches per kernel in one forward and backward (emulated device only)."""
+    kernels: tuple[Kernel, ...] = ()
+    """What ran in the audit's two forwards and backwards of the clocked case (GPU only)."""
     stage_seconds: dict[Stage, float] = Field(default_factory=dict)
     """Seconds spent in each stage that ran."""
     builder_wait_seconds: Annotated[float, Field(ge=0)] = 0.0
@@ -427,6 +465,8 @@ class Evaluation(Record):
             raise ValueError("an emulated device has no timing")
         if self.launches and not emulated:
             raise ValueError("launches are counted on the emulated device only")
+        if self.kernels and self.device.kind is not DeviceKind.CUDA:
+            raise ValueError("kernels are taken down on a GPU only")
         if emulated and self.passed and not self.launches:
             raise ValueError("passed without a kernel of its own")
         backward = any(s.mode is not Mode.FORWARD for s in self.speedups)

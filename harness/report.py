@@ -54,6 +54,8 @@ def evaluation(
         parts += _against_solution(record, baseline)
     if record.builds:
         parts.append(Text("; ".join(map(_built, record.builds)), "dim"))
+    if record.kernels:
+        parts.append(Text(_kernels(record), "dim"))
     if record.launches:
         parts.append(Text(f"launched in one forward and backward: {_launches(record)}", "dim"))
     parts.append(_terms(record))
@@ -312,9 +314,21 @@ def _launches(record: Evaluation) -> str:
     return ", ".join(f"{kernel} {count}x" for kernel, count in record.launches.items())
 
 
+def _kernels(record: Evaluation) -> str:
+    """Whose kernels took the device's time in the audit."""
+    spent: dict[str, float] = {}
+    for kernel in record.kernels:
+        spent[kernel.origin] = spent.get(kernel.origin, 0.0) + kernel.milliseconds
+    total = sum(spent.values()) or 1.0
+    shares = ", ".join(f"{origin} {time / total:.1%}" for origin, time in spent.items())
+    return f"the device's time by whose kernels they are: {shares}"
+
+
 def _terms(record: Evaluation) -> Text:
     text = f"on {device_line(record.device)}; sandbox: {record.policy.sandbox}; "
-    text += f"gradients {record.policy.gradients}; TF32 {record.policy.tf32}"
+    text += (
+        f"gradients {record.policy.gradients}; TF32 {record.policy.tf32}; work {record.policy.work}"
+    )
     if record.device.kind is DeviceKind.EMULATED:
         text += "; an emulated device judges what is computed, and never how fast"
     return Text(text, "dim")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -55,6 +56,8 @@ class Settings(BaseSettings):
     """The same for the compilers of one extension; PyTorch's headers alone take some 3 GiB."""
     processes: int = 512
     """Processes and threads' processes that one candidate may have at a time."""
+    require_sandbox: Literal["limits", "landlock", "namespaces"] = "limits"
+    """Weakest level of the sandbox at which candidates are run; ``doctor`` shows what is there."""
     file_bytes: int = 1 << 30
     """Largest file that a candidate may write."""
     output_bytes: int = 64 << 10

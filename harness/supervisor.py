@@ -79,12 +79,18 @@ class Limits:
     processes: int
     file_bytes: int
     output_bytes: int
+    sandbox: Level = Level.LIMITS
+    """The weakest sandbox that will do."""
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         """The limits that the settings name."""
         return cls(
-            settings.memory_bytes, settings.processes, settings.file_bytes, settings.output_bytes
+            settings.memory_bytes,
+            settings.processes,
+            settings.file_bytes,
+            settings.output_bytes,
+            Level(settings.require_sandbox),
         )
 
 
@@ -98,10 +104,11 @@ class ForkServer:
         self._ready = process is None
 
     @classmethod
-    def start(cls, library: Path | None = None) -> ForkServer:
+    def start(cls, library: Path | None = None, *, census: Path | None = None) -> ForkServer:
         """Start a server; it is not waited for until the first fork.
 
-        With ``library``, the emulated device's, its children have that device.
+        With ``library``, the emulated device's, its children have that device; with ``census``
+        (see ``launches``) what they launch can be counted.
         """
         channel, theirs = Channel.pair()
         with theirs:
@@ -111,7 +118,7 @@ class ForkServer:
                     *([] if library is None else [str(library)]),
                 ],
                 pass_fds=[theirs.fileno()],
-                env=_clean_environment(),
+                env=_clean_environment() | ({"LD_PRELOAD": str(census)} if census else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=None,
@@ -199,6 +206,7 @@ class Child:
             "hidden": [str(p) for p in hidden],
             "readable": [str(p) for p in readable],
             "gpu": gpu,
+            "private": role == "worker",  # of a builder the artifact is taken from there
             "file_bytes": limits.file_bytes,
             "max_level": str(max_level),
         }
@@ -214,6 +222,9 @@ class Child:
             child.kill()
             raise ForkServerFault(f"a {role} could not be made: {error} {error.output}") from error
         child.level = Level(ready["level"])
+        if not child.level.at_least(limits.sandbox):
+            child.kill()
+            raise ForkServerFault(f"a {role} got sandbox {child.level}, not {limits.sandbox}")
         return child
 
     @classmethod
@@ -368,6 +379,8 @@ class Child:
         if self._limits is None:
             return
         usage = tree_usage(self.pid)
+        if usage.rss_bytes > self._limits.memory_bytes:  # so they may be, or may share it
+            usage = tree_usage(self.pid, exact=True)
         if usage.rss_bytes > self._limits.memory_bytes:
             gib = self._limits.memory_bytes / (1 << 30)
             raise ChildEnded(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,14 @@ GradientsOption = Annotated[
     str | None,
     typer.Option("--gradients", help="required, optional or off; the problem's own by default."),
 ]
+WorkOption = Annotated[
+    str,
+    typer.Option("--work", help="What PyTorch may compute for a candidate: lenient or strict."),
+]
+SandboxOption = Annotated[
+    str | None,
+    typer.Option("--require-sandbox", help="Refuse to run below limits, landlock or namespaces."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 TimingsOption = Annotated[
     bool, typer.Option("--timings", help="Show where the time went, step by step.")
@@ -61,6 +70,8 @@ def grade(
     problems: ProblemsOption = None,
     device: DeviceOption = "auto",
     gradients: GradientsOption = None,
+    work: WorkOption = "lenient",
+    sandbox: SandboxOption = None,
     clock: ClockOption = True,
     timings: TimingsOption = False,
     as_json: JsonOption = False,
@@ -77,11 +88,11 @@ def grade(
 
     generation = Generation.read(file)
     task = find(problem, problems) if problem else problem_of(file, problems)
-    policy = _policy(gradients)
+    terms = {"gradients": _gradients(gradients), "work": _work(work)}
     _announce(device)
     with (
         StageProgress(_err, enabled=not as_json) as progress,
-        Grader(device, gradients=policy, clocked=clock, say=_say) as grader,
+        Grader(device, settings=_settings(sandbox), **terms, clocked=clock, say=_say) as grader,
     ):
         evaluation = grader.grade(generation, task, progress.stage)
         stored = BaselineStore(grader.settings.cache_dir).find(task.sha256, grader.device)
@@ -216,6 +227,8 @@ def batch(
     problems: ProblemsOption = None,
     device: DeviceOption = "auto",
     gradients: GradientsOption = None,
+    work: WorkOption = "lenient",
+    sandbox: SandboxOption = None,
     clock: ClockOption = True,
     timings: TimingsOption = False,
     as_json: JsonOption = False,
@@ -233,7 +246,9 @@ def batch(
             problem=problem,
             problems=problems,
             device=device,
-            gradients=_policy(gradients),
+            gradients=_gradients(gradients),
+            work=_work(work),
+            settings=_settings(sandbox),
             clocked=clock,
             watch=progress.event,
         )
@@ -388,17 +403,32 @@ def _say(text: str) -> None:
     _err.print(text, style="dim", highlight=False)
 
 
-def _policy(gradients: str | None) -> Any:
+def _gradients(chosen: str | None) -> Any:
     from harness.records import GradientPolicy
 
-    if gradients is None:
-        return None
+    return None if chosen is None else _choice("--gradients", chosen, GradientPolicy)
+
+
+def _work(chosen: str) -> Any:
+    from harness.records import WorkPolicy
+
+    return _choice("--work", chosen, WorkPolicy)
+
+
+def _settings(sandbox: str | None) -> Any:
+    from harness.sandbox import Level
+    from harness.settings import Settings
+
+    if sandbox is None:
+        return Settings()
+    return Settings(require_sandbox=_choice("--require-sandbox", sandbox, Level).value)
+
+
+def _choice(option: str, chosen: str, kind: type[StrEnum]) -> StrEnum:
     try:
-        return GradientPolicy(gradients)
+        return kind(chosen)
     except ValueError as error:
-        raise UsageError(
-            f"--gradients is {gradients!r}; choose {', '.join(GradientPolicy)}"
-        ) from error
+        raise UsageError(f"{option} is {chosen!r}; choose {', '.join(kind)}") from error
 
 
 def _evaluation(path: Path) -> Evaluation:

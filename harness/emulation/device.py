@@ -29,7 +29,7 @@ _ERRORS = {
     801: "operation not supported",
 }
 _MOST_REPORTS = 256
-_MOST_KERNELS = 512
+_MOST_NAMES = 512
 _loaded: ctypes.CDLL | None = None
 
 
@@ -86,10 +86,10 @@ class _RawReport(ctypes.Structure):
     )
 
 
-class _RawLaunches(ctypes.Structure):
-    """``KernelLaunches`` of native/device/control.cpp."""
+class _RawCount(ctypes.Structure):
+    """``Count`` of native/device/control.cpp."""
 
-    _fields_ = (("kernel", ctypes.c_char * 128), ("launches", ctypes.c_uint64))
+    _fields_ = (("name", ctypes.c_char * 128), ("count", ctypes.c_uint64))
 
 
 class _DlInfo(ctypes.Structure):
@@ -120,10 +120,19 @@ def is_loaded() -> bool:
     return _loaded is not None
 
 
-def schedule(threads: Order, blocks: Order, seed: int, seconds: float) -> None:
-    """Fix the order in which kernels run from now on, and how long they may run together."""
+def schedule(
+    threads: Order, blocks: Order, seed: int, seconds: float, left_out: bool = False
+) -> None:
+    """Fix the order in which kernels run from now on, and how long they may run together.
+
+    With ``left_out`` launches do nothing, to see whether results depend on them.
+    """
     _library().kernel_harness_schedule(
-        int(threads), int(blocks), ctypes.c_uint64(seed), ctypes.c_double(seconds)
+        int(threads),
+        int(blocks),
+        ctypes.c_uint64(seed),
+        ctypes.c_double(seconds),
+        int(left_out),
     )
 
 
@@ -136,9 +145,17 @@ def take_reports() -> list[Report]:
 
 def take_launches() -> dict[str, int]:
     """How often each kernel was launched since the last call."""
-    raw = (_RawLaunches * _MOST_KERNELS)()
-    count = _library().kernel_harness_launches(raw, _MOST_KERNELS)
-    return {_text(raw[i].kernel): int(raw[i].launches) for i in range(count)}
+    return _counts(_library().kernel_harness_launches)
+
+
+def take_operators() -> dict[str, int]:
+    """How often the device computed each operator of torch since the last call, in any thread."""
+    return _counts(_library().kernel_harness_operators)
+
+
+def _counts(ask: Any) -> dict[str, int]:
+    raw = (_RawCount * _MOST_NAMES)()
+    return {_text(raw[i].name): int(raw[i].count) for i in range(ask(raw, _MOST_NAMES))}
 
 
 def last_error() -> str | None:
@@ -152,6 +169,11 @@ def produce_late(to: int, source: int, size: int) -> None:
     _library().kernel_harness_late(
         ctypes.c_void_p(to), ctypes.c_void_p(source), ctypes.c_uint64(size)
     )
+
+
+def reached(stream: int) -> None:
+    """A stream is waited for: what is late on it has come."""
+    _library().kernel_harness_reached(ctypes.c_void_p(stream))
 
 
 def synchronize() -> None:

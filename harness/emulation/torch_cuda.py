@@ -72,10 +72,12 @@ class Stream:
         device.synchronize()
 
     def wait_stream(self, stream: Stream) -> None:
-        """Nothing: work is done at once."""
+        """What is late on the other stream has come then."""
+        device.reached(stream.cuda_stream)
 
     def wait_event(self, event: Event) -> None:
-        """Nothing: work is done at once."""
+        """The same for the stream that recorded the event."""
+        event.wait(self)
 
     def record_event(self, event: Event | None = None) -> Event:
         """Record an event."""
@@ -94,14 +96,18 @@ class Event:
     def __init__(self, enable_timing: bool = False, **_: Any) -> None:
         del enable_timing
         self._at = 0.0
+        self._stream: int | None = None
 
     def record(self, stream: Stream | None = None) -> None:
-        """Note the time."""
-        del stream
+        """Note the time, and the stream."""
+        self._stream = device.current_stream() if stream is None else stream.cuda_stream
         self._at = time.perf_counter()
 
     def wait(self, stream: Stream | None = None) -> None:
-        """Nothing: work is done at once."""
+        """What is late on the stream that recorded it has come then."""
+        del stream
+        if self._stream is not None:
+            device.reached(self._stream)
 
     def elapsed_time(self, end: Event) -> float:
         """Milliseconds between two events, by the host's clock."""
@@ -144,6 +150,8 @@ def install() -> None:
     cuda.device = cuda.device_of = _Here
     cuda.CUDAGraph = cuda.graph = _refused("CUDA graphs")
     cuda._sleep = lambda cycles: None
+    tensor: Any = torch.Tensor  # no block is handed to another stream before its work is done
+    tensor.record_stream = lambda self, stream: None
 
 
 class _Here:

@@ -1,9 +1,9 @@
-"""Rule R04 on what was seen at run time: the candidate's own kernels do the work.
+"""Rule R04 on PyTorch's operators that ran: the candidate's own kernels do the work.
 
 Between inputs and outputs a candidate may allocate, view, reshape and copy;
 everything that computes must be its own. The list of operators comes from the
-worker, so an honest wrapper is found and a hostile one can hide: see
-``docs/threat_model.md`` for what that leaves open.
+worker, so an honest wrapper is found and a hostile one can hide: on a GPU ``work`` looks at
+what the device ran, and ``docs/threat_model.md`` says what both leave open.
 
 Does not: run anything.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.oracle.reference import Question
-from harness.records import Finding, Severity, Stage
+from harness.records import Finding, Severity, Stage, WorkPolicy
 from harness.worker.census import TO_THE_HOST
 from harness.worker.trees import flatten
 
@@ -51,13 +51,16 @@ _FEW = 1024
 """Elements that may be read by the host: sizes, indices, flags."""
 
 
-def findings(operators: Operators, most: int) -> list[Finding]:
+def findings(
+    operators: Operators, most: int, policy: WorkPolicy = WorkPolicy.LENIENT
+) -> list[Finding]:
     """What the operators of one forward and backward say about R04.
 
     Args:
         operators: What was seen.
         most: Elements of the largest tensor that goes in or comes out. What makes a larger one
             computes more than it is tolerated for.
+        policy: Whether anything that computes is tolerated.
     """
     found = []
     for part, sizes in operators.items():
@@ -66,7 +69,8 @@ def findings(operators: Operators, most: int) -> list[Finding]:
             if name.startswith("aten::"):
                 made[_base(name)] = max(size, made.get(_base(name), 0))
         computing = sorted(made.keys() - ALLOWED)
-        heavy = [n for n in computing if n not in TOLERATED or made[n] > most]
+        strict = policy is WorkPolicy.STRICT
+        heavy = [n for n in computing if strict or n not in TOLERATED or made[n] > most]
         if heavy:
             found.append(_finding(part, heavy, Severity.ERROR))
         elif computing:

@@ -61,6 +61,8 @@ _CYCLES_PER_MS = 1.8e6
 _HOLD_MS = 0.03
 """How far the host gets ahead of the device besides, before every call."""
 _LONGEST_HOLD_MS = 20.0
+_WAITING = 0.2
+"""Share of a module's calls that find the device waiting for them, of one that waits for it."""
 _UNSTEADY_SECONDS = 60.0
 _UNSTEADY = "the GPU was slowed down (heat or power) all the time, so nothing could be clocked"
 _UNKNOWN = None, None
@@ -74,9 +76,10 @@ class _Side:
     turns: list[float] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     spots: list[Spot] = field(default_factory=list)
+    waited: list[Sample] = field(default_factory=list)
 
     def begin(self) -> None:
-        self.turns, self.samples, self.spots = [], [], []
+        self.turns, self.samples, self.spots, self.waited = [], [], [], []
 
     def keep(self, spot: Spot) -> None:
         """Keep a spot check, and of the answers as many as memory allows, chosen by chance."""
@@ -95,7 +98,13 @@ class _Side:
             [s.sample.milliseconds for s in self.spots],
             [s.done_ms for s in self.spots],
             [s.held_ms for s in self.spots],
+            [s.milliseconds for s in self.waited],
         )
+
+    @property
+    def waits(self) -> bool:
+        """Whether its calls wait for the device, so that they cannot be queued ahead of it."""
+        return statistics.fmean(not s.gated for s in self.samples) > _WAITING
 
 
 class Clock:
@@ -275,6 +284,8 @@ class Clock:
                     if side is a:
                         spot.forget()
                     side.keep(spot)
+                if b.waits:
+                    b.waited += b.round.turn(mode, self._fresh(1), self._waiting_pace(b))
             found = None
             if b.round.hides:
                 found = integrity.contradiction(_words(mode), a.seen(), b.seen(), self._slack)
@@ -296,6 +307,11 @@ class Clock:
         """Seconds that a worker gets to queue a call: many times what it took in turns."""
         host = statistics.median([s.host_milliseconds for s in side.samples])
         return min(0.005 + 4e-3 * host, 0.2)
+
+    def _waiting_pace(self, side: _Side) -> Pace:
+        """A turn of one call that has to wait for the device as long as a spot check has to."""
+        hold_ms = min(1e3 * self._patience(side), _LONGEST_HOLD_MS)
+        return Pace(1, 0, int(hold_ms * _CYCLES_PER_MS))
 
     def _fresh(self, calls: int) -> list[Question]:
         return self._reference.again(self._question, secrets.randbits(62), calls)

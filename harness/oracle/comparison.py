@@ -35,12 +35,15 @@ _MAXIMUM_TO_L2, _TILE_TO_L2 = 10.0, 3.0
 six deviations out, a tile of 256 within 1.3."""
 
 
-def norms(got: torch.Tensor, expected: torch.Tensor, *, scale: float) -> Norms:
-    """How far ``got`` is from ``expected`` (float64, any shape).
+def norms(
+    got: torch.Tensor, expected: torch.Tensor, *, scale: float, typical: float = 0.0
+) -> Norms:
+    """How far ``got`` is from ``expected`` (float64, any shape), relative to its size.
 
-    ``scale`` is the size of what goes in. It stands in for the size of ``expected`` where
-    that is zero but for cancellation (the gradient of a softmax under a constant
-    cotangent). NaN must meet NaN and an infinity the same infinity.
+    ``typical`` is a size that ``expected`` usually has, where it is known; so few values that
+    all may be small by chance count as that large. ``scale`` is the size of what goes in. It
+    stands in for the size of ``expected`` where that is zero but for cancellation (the gradient
+    of a softmax under a constant cotangent). NaN must meet NaN and an infinity the same infinity.
     """
     if got.numel() == 0:
         return Norms(relative_l2=0, maximum=0, tile=0)
@@ -49,6 +52,7 @@ def norms(got: torch.Tensor, expected: torch.Tensor, *, scale: float) -> Norms:
         return Norms(relative_l2=1e308, maximum=1e308, tile=1e308)
     difference = _difference(got, expected, finite)
     rms = math.sqrt(torch.where(finite, expected, 0.0).square().mean().item())
+    rms = max(rms, typical)
     if rms <= _CANCELLED * scale:
         rms = scale or 1.0
     squares = difference.square()
@@ -102,6 +106,28 @@ def round_to_tf32(tensor: torch.Tensor) -> torch.Tensor:
     bits = tensor.contiguous().view(torch.int32)
     rounded = (bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF
     return torch.where(torch.isfinite(tensor), rounded.view(torch.float32), tensor)
+
+
+def truncate_to_tf32(tensor: torch.Tensor) -> torch.Tensor:
+    """Drop what TF32 has no bits for, as tensor cores do with float32 that nobody rounded."""
+    if tensor.dtype is not torch.float32:
+        return tensor
+    cut = (tensor.contiguous().view(torch.int32) & ~0x1FFF).view(torch.float32)
+    return torch.where(torch.isfinite(tensor), cut, tensor)
+
+
+def round_to_serial_sums(tensor: torch.Tensor) -> torch.Tensor:
+    """Round by as much as a serial sum of a thousand terms does: to five bits less.
+
+    A sum of equal terms, one by one, is off by some 0.3 times the root of their number in units
+    of the last place. As an error of the operands it says what that does to a result that is
+    small beside them. Half formats, whose sums are carried on in float32, stay as they are.
+    """
+    if tensor.dtype not in (torch.float32, torch.float64):
+        return tensor
+    large = tensor * (2.0**5 + 1)
+    rounded = large - (large - tensor)  # Dekker's splitting
+    return torch.where(torch.isfinite(rounded), rounded, tensor)
 
 
 def _difference(got: torch.Tensor, expected: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:

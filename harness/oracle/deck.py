@@ -51,7 +51,7 @@ class Deck:
 
 def _bytes(question: Question) -> int:
     """Memory of all its tensors."""
-    tensors = [t for _, t in flatten(question.args)]
+    tensors = [t for _, t in flatten([question.args, question.other_args])]
     tensors += [*question.weights.values(), *question.cotangents]
     for target in (*question.outputs, *question.buffers, *question.gradients.values()):
         tensors += [

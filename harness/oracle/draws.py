@@ -10,6 +10,7 @@ Does not: run anything.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -21,6 +22,10 @@ from harness.arena import contiguous_stride
 
 LARGE, TINY = 2.0**20, 2.0**-24
 """Outside fp16's range (2^-24 … 2^16) once multiplied with values near 1, inside TF32's."""
+FAR = 2.0**10
+"""A mean in standard deviations. A variance as a difference of squares loses the square of it in
+units of the last place (5 % of a float32 output, whatever the order of summation), a mean that is
+subtracted first loses it once (0.05 % if a thousand terms are added up one by one)."""
 
 
 class Layout(StrEnum):
@@ -41,13 +46,17 @@ class Draw:
     """Normal values of both signs in place of the declared distribution."""
     special: bool = False
     """Some NaN and infinities among the inputs; forward only."""
+    input_mean: float = 0.0
+    """Added to the inputs; see ``mean_in``."""
     input_scale: float = 1.0
     weight_scale: float = 1.0
     cotangent_scale: float = 1.0
     inputs: Layout = Layout.CONTIGUOUS
     cotangents: Layout = Layout.CONTIGUOUS
     late: bool = False
-    """The inputs are still being made, on the current stream, when the model is called."""
+    """Inputs and cotangents are still being made, on the current stream, when they are used."""
+    interleaved: bool = False
+    """Another forward, on other inputs, comes between the forward and its backward."""
     first_gradient_only: bool = False
     """Only the first input and the first parameter require a gradient."""
     frozen_inputs: bool = False
@@ -60,15 +69,18 @@ STRIDED = Draw("strided", inputs=Layout.STRIDED, cotangents=Layout.STRIDED)
 OFFSET = Draw("offset", inputs=Layout.OFFSET, cotangents=Layout.EXPANDED)
 SUBSET = Draw("gradient_subset", first_gradient_only=True)
 FROZEN = Draw("frozen_inputs", frozen_inputs=True)
+OFF_CENTRE = Draw("off_centre", input_mean=FAR)
 LARGE_VALUES = Draw("large", input_scale=LARGE, weight_scale=TINY, cotangent_scale=LARGE)
 TINY_VALUES = Draw("tiny", input_scale=TINY, weight_scale=LARGE, cotangent_scale=TINY)
 SPECIAL = Draw("special_values", special=True)
+INTERLEAVED = Draw("interleaved", interleaved=True)
 LATE = Draw("late_producer", late=True)
 
 
 def for_probe(*, special: bool, gpu: bool) -> list[Draw]:
     """The draws of the case that is probed in every way."""
-    draws = [DECLARED, MIXED, LARGE_VALUES, TINY_VALUES, STRIDED, OFFSET, SUBSET, FROZEN]
+    draws = [DECLARED, MIXED, OFF_CENTRE, LARGE_VALUES, TINY_VALUES, STRIDED, OFFSET]
+    draws += [SUBSET, FROZEN, INTERLEAVED]
     return [*draws, *([SPECIAL] if special else []), *([LATE] if gpu else [])]
 
 
@@ -97,6 +109,11 @@ def stride_of(layout: Layout, shape: tuple[int, ...]) -> tuple[tuple[int, ...], 
     return contiguous_stride(shape), 0
 
 
+def mean_in(draw: Draw, dtype: torch.dtype) -> float:
+    """What ``draw`` adds to inputs of a dtype: half formats hold less before the spread is lost."""
+    return min(draw.input_mean, math.sqrt(1 / torch.finfo(dtype).eps))
+
+
 def apply(draw: Draw, value: Any) -> Any:
     """The values of one argument of the forward under ``draw`` (integers stay as they are)."""
     if isinstance(value, list | tuple):
@@ -112,6 +129,8 @@ def apply(draw: Draw, value: Any) -> Any:
         else value.clone(memory_format=dense)
     )
     values *= draw.input_scale
+    if draw.input_mean:
+        values += mean_in(draw, values.dtype)
     if draw.special and values.numel() >= 3:
         flat = values.view(-1)
         at = torch.randperm(flat.numel(), device=flat.device)[: max(3, flat.numel() // 50)]

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 
 from harness.calibration import Allowances
 from harness.errors import OracleFault, ProblemError
-from harness.oracle import audit, draws, emulated
+from harness.oracle import auditor, draws, emulated
 from harness.oracle.baseline import Baseline
 from harness.oracle.clock import Clock
 from harness.oracle.deck import Deck
 from harness.oracle.interface import check_state
 from harness.oracle.nursery import Nursery
 from harness.oracle.problem import Case, Problem
+from harness.oracle.progress import Progress, Report
 from harness.oracle.reference import Question, Reference
+from harness.oracle.room import Room
 from harness.oracle.session import Session
 from harness.oracle.stop import Stop, crowded_out, out_of_time
 from harness.oracle.telemetry import Thermometer
@@ -35,13 +36,14 @@ from harness.records import (
     Finding,
     GradientPolicy,
     Gradients,
+    Kernel,
     Mode,
-    Severity,
     Speedup,
     Stage,
     Tf32Policy,
     Trial,
     Verdict,
+    WorkPolicy,
 )
 from harness.settings import Settings
 from harness.supervisor import ChildEnded, Extension
@@ -51,8 +53,6 @@ _DECK_SHARE = 4
 """What part of the device's memory (of at most 8 GiB of the host's) the deck may hold, one in."""
 _SHOWN = 4
 """Most wrong trials that are reported; the others would say the same."""
-
-Report = Callable[[Stage], None]
 
 
 @dataclass
@@ -68,6 +68,7 @@ class Outcome:
     seconds: dict[Stage, float]
     sandbox: str
     launches: dict[str, int]
+    kernels: list[Kernel]
 
 
 @dataclass
@@ -76,25 +77,12 @@ class Request:
 
     source: str
     policy: GradientPolicy
+    work: WorkPolicy
     clocked: bool
     batch: str
     """Candidates of one batch are asked the same questions."""
     more: bool
     """Whether another candidate is likely to follow."""
-
-
-@dataclass
-class _Progress:
-    trials: list[Trial] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    seconds: dict[Stage, float] = field(default_factory=dict)
-    gradients: Gradients = Gradients.NOT_REACHED
-    launches: dict[str, int] = field(default_factory=dict)
-    stage_begun: float = 0.0
-
-    def elapsed(self) -> float:
-        """Seconds since the running stage began."""
-        return time.perf_counter() - self.stage_begun
 
 
 class Judge:
@@ -130,6 +118,7 @@ class Judge:
             lambda session: self.load(session, problem.file.source, "Model"),
         )
         self._admitted = False
+        self._room = Room(gpu=visible is not None)
 
     def get_ready(self, request: Request) -> None:
         """Do beforehand what every candidate of the problem needs.
@@ -153,10 +142,11 @@ class Judge:
         """
         self._deck.begin(request.batch)
         self._admit(gradients=request.policy is not GradientPolicy.OFF)
-        progress = _Progress()
+        progress = Progress(self._room)
         sandbox = "none"
         speedups: list[Speedup] = []
         reports = emulated.Reports(request.source) if self._emulation else None
+        self._room.wait()  # what the candidate before this one held
         try:
             with self.session(extension, reports=reports) as session:
                 sandbox = str(session.child.level)
@@ -165,6 +155,11 @@ class Judge:
         except Stop as stop:
             verdict, stage = stop.verdict, stop.stage
             progress.findings = [*stop.findings, *progress.findings]
+        except torch.OutOfMemoryError as error:
+            if not self._room.was_taken():
+                raise OracleFault(f"the oracle ran out of device memory: {error}") from error
+            verdict, stage = Verdict.OUT_OF_MEMORY, progress.stage
+            progress.findings = [crowded_out(stage), *progress.findings]
         return Outcome(
             verdict,
             stage,
@@ -175,6 +170,7 @@ class Judge:
             progress.seconds,
             sandbox,
             progress.launches,
+            progress.kernels,
         )
 
     @contextlib.contextmanager
@@ -187,11 +183,11 @@ class Judge:
     ) -> Iterator[Session]:
         """A fresh worker, killed at the end; ``trusted`` if it is to hold the reference."""
         try:
-            child = self._nursery.take()
+            worker = self._nursery.take()
         except ChildEnded as error:
             raise OracleFault(f"a worker could not be started: {error} {error.output}") from error
         session = Session(
-            child,
+            worker,
             self._device,
             self._settings,
             extension if reports is None else reports.listening(extension),
@@ -224,24 +220,27 @@ class Judge:
         return self._references[case.name]
 
     def _stages(
-        self, request: Request, session: Session, progress: _Progress, report: Report
+        self, request: Request, session: Session, progress: Progress, report: Report
     ) -> list[Speedup]:
-        with _timed(progress, Stage.LOAD, report):
+        with progress.timed(Stage.LOAD, report):
             self.load(session, request.source, "ModelNew")
         if request.more and self._visible is not None:
             self._nursery.expect()
-        with _timed(progress, Stage.INTERFACE, report):
+        with progress.timed(Stage.INTERFACE, report):
             for case in self._all_cases():
                 self._check_interface(session, case)
-        with _timed(progress, Stage.VALUES, report):
+        with progress.timed(Stage.VALUES, report):
             self._check_values(request, session, progress)
-        with _timed(progress, Stage.AUDIT, report):
-            self._audit(session, progress)
-        if not request.clocked:
-            return []
-        with _timed(progress, Stage.TIME, report):
-            self._nursery.settle()
-            return self._clock(session, progress)
+        with progress.timed(Stage.AUDIT, report):
+            self._audit(session, progress, request.work)
+        speedups = []
+        if request.clocked:
+            with progress.timed(Stage.TIME, report):
+                self._nursery.settle()
+                speedups = self._clock(session, progress)
+        with progress.timed(Stage.AUDIT, report):
+            self._look_back(session, progress, request.work)
+        return speedups
 
     def _admit(self, *, gradients: bool) -> None:
         """Ask the largest questions once while no candidate is there to be blamed.
@@ -259,6 +258,7 @@ class Judge:
                     f"{self.problem.file.path}: case {case.name!r} does not fit on this device "
                     "in float64, next to the declared precision; make its inputs smaller"
                 ) from error
+        self._room.note()
         self._admitted = True
 
     @property
@@ -278,7 +278,7 @@ class Judge:
         found = session.construct(case, self.problem)
         check_state(case, self.reference(case).model.state_dict(), found)
 
-    def _check_values(self, request: Request, session: Session, progress: _Progress) -> None:
+    def _check_values(self, request: Request, session: Session, progress: Progress) -> None:
         """All trials: the small cases first, the headline only if they all passed."""
         wrong: list[TrialOutcome] = []
         policy = request.policy
@@ -298,26 +298,24 @@ class Judge:
             nothing_to_differentiate = policy is GradientPolicy.REQUIRED
             progress.gradients = Gradients.WAIVED if nothing_to_differentiate else Gradients.ABSENT
 
-    def _audit(self, session: Session, progress: _Progress) -> None:
-        """The candidate's own kernels do the work (R04), where it is probed and where clocked."""
+    def _audit(self, session: Session, progress: Progress, work: WorkPolicy) -> None:
+        """The candidate's own kernels do the work (R04)."""
+        if self._visible is not None and session.launches is None:
+            raise OracleFault("workers were started without the launch census")
         gradients = progress.gradients is Gradients.CHECKED
-        found: list[Finding] = []
-        probe, clocked = self.problem.probe, self.problem.clocked
-        for case in (probe,) if probe is clocked else (probe, clocked):
-            session.construct(case, self.problem)
-            question = self._declared(case, "clock", gradients=gradients)
-            laid = session.lay(question)
-            session.write_weights(laid.weights)
-            session.reveal_cotangents(laid)
-            operators, launches = session.audit(laid, gradients=gradients)
-            progress.launches = progress.launches or launches
-            found += audit.findings(operators, audit.largest(question))
-        if self._emulation and not progress.launches:
-            found.append(emulated.no_launch())
-        errors = _distinct(f for f in found if f.severity is Severity.ERROR)
-        if errors:
-            raise Stop(Verdict.REJECTED, Stage.AUDIT, *errors)
-        progress.findings += _distinct(found)
+        ask = self._asking(gradients=gradients)
+        seen = auditor.examine(session, self.problem, ask, work, gradients=gradients)
+        progress.launches, progress.kernels = seen.launches, seen.kernels
+        progress.findings += _distinct(seen.notes)
+
+    def _look_back(self, session: Session, progress: Progress, work: WorkPolicy) -> None:
+        """The audit's questions that a candidate may not survive."""
+        gradients = progress.gradients is Gradients.CHECKED
+        terms = self.problem, self._asking(gradients=gradients), work
+        auditor.look_back(session, *terms, gradients=gradients)
+
+    def _asking(self, *, gradients: bool) -> auditor.Ask:
+        return lambda case, purpose: self._declared(case, purpose, gradients=gradients)
 
     def _draws(self, case: Case) -> list[draws.Draw]:
         """What a case goes through: everything, if it is the one that is probed."""
@@ -334,7 +332,7 @@ class Judge:
         case: Case,
         draw: draws.Draw,
         policy: GradientPolicy,
-        progress: _Progress,
+        progress: Progress,
         wrong: list[TrialOutcome],
     ) -> None:
         if progress.elapsed() > self._settings.stage_seconds:
@@ -343,10 +341,7 @@ class Judge:
             raise Stop(Verdict.REJECTED, Stage.AUDIT, emulated.no_launch())
         absent = progress.gradients is Gradients.ABSENT
         differentiate = policy is not GradientPolicy.OFF and not absent
-        try:
-            question = self._question(case, draw, gradients=differentiate)
-        except torch.OutOfMemoryError as error:
-            raise Stop(Verdict.OUT_OF_MEMORY, Stage.VALUES, crowded_out(case.name)) from error
+        question = self._question(case, draw, gradients=differentiate)
         if question is None:
             return
         first = not progress.trials or progress.trials[-1].case != case.name
@@ -370,7 +365,7 @@ class Judge:
         session: Session,
         question: Question,
         policy: GradientPolicy,
-        progress: _Progress,
+        progress: Progress,
     ) -> TrialOutcome:
         """One trial under every schedule of the emulated device; its outcome if all agree.
 
@@ -410,7 +405,7 @@ class Judge:
         findings = _distinct(f for w in (values or wrong) for f in w.findings)
         raise Stop(verdict, stage, *findings[: 2 * _SHOWN])
 
-    def _clock(self, session: Session, progress: _Progress) -> list[Speedup]:
+    def _clock(self, session: Session, progress: Progress) -> list[Speedup]:
         gradients = progress.gradients is Gradients.CHECKED
         with self._baseline.session() as baseline:
             return self.clock(self.problem.clocked, baseline, session, gradients=gradients)
@@ -466,16 +461,6 @@ class Judge:
 def _no_extension(spec: Message) -> tuple[Message, list[int]]:
     del spec
     return {"error": "the reference builds no extension"}, []
-
-
-@contextlib.contextmanager
-def _timed(progress: _Progress, stage: Stage, report: Report) -> Iterator[None]:
-    report(stage)
-    progress.stage_begun = time.perf_counter()
-    try:
-        yield
-    finally:
-        progress.seconds[stage] = progress.elapsed()
 
 
 def _deck_bytes(device: torch.device) -> int:

@@ -12,8 +12,10 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from harness import launches
 from harness.errors import HarnessFault
 from harness.settings import Settings
 from harness.supervisor import Child, ChildEnded, ForkServer, Limits
@@ -21,12 +23,27 @@ from harness.supervisor import Child, ChildEnded, ForkServer, Limits
 _START_SECONDS = 120.0
 
 
+@dataclass(frozen=True)
+class Worker:
+    """A worker that has its device."""
+
+    child: Child
+    launches: launches.LaunchTable | None = None
+    """Where what it launches is noted (on a GPU)."""
+
+    def end(self) -> None:
+        """Kill it."""
+        self.child.kill()
+        if self.launches is not None:
+            self.launches.close()
+
+
 def maker(
     server: ForkServer, settings: Settings, visible: str | None, hidden: Sequence[str]
-) -> Callable[[], Child]:
+) -> Callable[[], Worker]:
     """What makes workers that have their device, the GPU called ``visible`` if there is one."""
 
-    def make() -> Child:
+    def make() -> Worker:
         child = Child.confined(
             server,
             "worker",
@@ -34,13 +51,16 @@ def maker(
             hidden=[Path(p) for p in hidden],
             gpu=visible is not None,
         )
+        noted = visible is not None and launches.is_loaded()  # then it is in the worker too
+        table = launches.LaunchTable(f"{child.workdir}/") if noted else None
+        worker = Worker(child, table)
         message = {"op": "start", "cuda": visible, "threads": os.cpu_count() or 1}
         try:
-            child.request(message, _START_SECONDS)
+            child.request(message, _START_SECONDS, fds=[] if table is None else [table.fd])
         except ChildEnded:
-            child.kill()
+            worker.end()
             raise
-        return child
+        return worker
 
     return make
 
@@ -48,20 +68,20 @@ def maker(
 class Nursery:
     """Holds at most one worker that nobody has used yet."""
 
-    def __init__(self, make: Callable[[], Child]) -> None:
+    def __init__(self, make: Callable[[], Worker]) -> None:
         self._make = make
-        self._ready: Child | None = None
+        self._ready: Worker | None = None
         self._thread: threading.Thread | None = None
 
-    def take(self) -> Child:
+    def take(self) -> Worker:
         """A worker: the one that was made ahead, or a new one.
 
         Raises:
             HarnessFault, ChildEnded: none can be made.
         """
         self.settle()
-        child, self._ready = self._ready, None
-        return child or self._make()
+        worker, self._ready = self._ready, None
+        return worker or self._make()
 
     def expect(self) -> None:
         """Begin to make one, in the background."""
@@ -79,7 +99,7 @@ class Nursery:
         """End what nobody took."""
         self.settle()
         if self._ready is not None:
-            self._ready.kill()
+            self._ready.end()
             self._ready = None
 
     def _work(self) -> None:

@@ -34,7 +34,7 @@ from harness.oracle.nursery import Nursery, maker
 from harness.oracle.problem import Problem
 from harness.oracle.stop import Stop
 from harness.problems import ProblemFile
-from harness.records import GradientPolicy, Speedup, Stage
+from harness.records import GradientPolicy, Speedup, Stage, WorkPolicy
 from harness.settings import Settings
 from harness.supervisor import ForkServer
 from harness.wire import Channel, Message, WireClosed
@@ -88,6 +88,7 @@ class Oracle:
             request = Request(
                 source=message.get("source", ""),
                 policy=GradientPolicy(message["gradients"] or judge.problem.gradients),
+                work=WorkPolicy(message["work"]),
                 clocked=message["clocked"],
                 batch=message["batch"],
                 more=message["more"],
@@ -198,4 +199,5 @@ def _outcome(outcome: Outcome) -> Message:
         "seconds": {str(k): v for k, v in outcome.seconds.items()},
         "sandbox": outcome.sandbox,
         "launches": outcome.launches,
+        "kernels": [k.model_dump(mode="json") for k in outcome.kernels],
     }

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -27,6 +28,12 @@ from harness.worker.trees import flatten
 
 _HOPELESS = 1e-2
 """A reference that is itself this far off (relative L2) says nothing about a candidate."""
+_FEW = 16
+"""So few values can be small all at once by chance: of a dot product by a factor of a hundred
+once in a hundred times, of sixteen once in 10^20, and a rounding error that is held against
+them alone would look as much larger."""
+_SAMPLES = 5
+"""Fresh draws that tell their typical size; the median, so that no odd one makes it large."""
 
 
 @dataclass
@@ -43,6 +50,12 @@ class Target:
     budget: Norms
     scale: float
     """Stands in for the size of the values where the reference cannot tell them from zero."""
+    typical: float = 0.0
+    """The least size that the values count as: what they usually have, if they are few."""
+
+    def distance(self, got: torch.Tensor) -> Norms:
+        """How far an answer is from the values."""
+        return comparison.norms(got.double(), self.values, scale=self.scale, typical=self.typical)
 
 
 @dataclass
@@ -63,6 +76,8 @@ class Question:
     buffers: list[Target]
     gradients: dict[str, Target] = field(default_factory=dict)
     """By input index (as text) or parameter name; empty without gradients."""
+    other_args: list[Any] = field(default_factory=list)
+    """The arguments of a forward that comes before the backward (interleaved draw only)."""
 
 
 class Reference:
@@ -186,21 +201,25 @@ class Reference:
                 raise ProblemError(f"{self.problem.file.path}: Model.forward returns no tensor")
             cotangents = [draws.cotangent(draw, t) for _, t in like.outputs]
             self.model.load_state_dict(weights)
-            native = _run(self.model, args, wanted, parameters, cotangents)
+            other_args = self._arguments(draw) if draw.interleaved else []
+            native = _run(self.model, args, wanted, parameters, cotangents, other_args)
+            if draw.interleaved and not native.gradients:
+                return None
         exact = self._in_float64(args, weights, wanted, parameters, cotangents, lambda t: t)
         runs = [native]
-        if self.problem.tf32 is Tf32Policy.ALLOWED:
-            rounded = comparison.round_to_tf32
-            runs.append(self._in_float64(args, weights, wanted, parameters, cotangents, rounded))
+        for prepare in _roundings(self.problem.tf32, draw):
+            runs.append(self._in_float64(args, weights, wanted, parameters, cotangents, prepare))
         self.model.load_state_dict(weights)
         if not draw.special and draw is not draws.DECLARED and not _finite(exact):
             return None
         question = Question(
             self.case, draw, seed, args, weights, cotangents, wanted, parameters, [], []
         )
+        question.other_args = other_args
         input_scale = max((_rms(t) for t in leaves if t.is_floating_point()), default=1.0)
         cotangent_scale = max((_rms(t) for t in cotangents), default=1.0)
-        self._fill(question, native, exact, runs, input_scale, cotangent_scale)
+        samples = self._samples(question) if exact.few().tensors() else []
+        self._fill(question, native, exact, runs, samples, input_scale, cotangent_scale)
         targets = [*question.outputs, *question.gradients.values()]
         hopeless = [t for t in targets if t.reference_error.relative_l2 > _HOPELESS]
         if hopeless and draw is draws.DECLARED:
@@ -218,6 +237,7 @@ class Reference:
         native: _Run,
         exact: _Run,
         runs: list[_Run],
+        samples: list[_Run],
         input_scale: float,
         cotangent_scale: float,
     ) -> None:
@@ -225,14 +245,20 @@ class Reference:
             name: str, role: TensorRole, pick: Callable[[_Run], torch.Tensor], scale: float
         ) -> Target:
             like, values = pick(native), pick(exact).double()
-            if not _cancelled(like, values, scale):
+            few = samples and 0 < values.numel() <= _FEW
+            typical = statistics.median(_rms(pick(s)) for s in samples) if few else 0.0
+            if not _cancelled(like, values, scale, typical):
                 scale = 0.0
-            error = Norms(relative_l2=0, maximum=0, tile=0)
+            none = Norms(relative_l2=0, maximum=0, tile=0)
+            made = Target(name, role, like.detach(), values, none, none, scale, typical)
             for run in runs:
-                found = comparison.norms(pick(run).double(), values, scale=scale)
-                error = comparison.larger(error, found)
-            allowed = comparison.budget(error, self.problem.tolerance, like.dtype)
-            return Target(name, role, like.detach(), values, error, allowed, scale)
+                made.reference_error = comparison.larger(
+                    made.reference_error, made.distance(pick(run))
+                )
+            made.budget = comparison.budget(
+                made.reference_error, self.problem.tolerance, like.dtype
+            )
+            return made
 
         output, buffer, gradient = TensorRole.OUTPUT, TensorRole.BUFFER, TensorRole.GRAD_INPUT
         for i, (path, _) in enumerate(native.outputs):
@@ -245,6 +271,16 @@ class Reference:
             words = f"gradient of input {name}" if name.isdigit() else f"gradient of {name}"
             role = gradient if name.isdigit() else TensorRole.GRAD_PARAMETER
             question.gradients[name] = target(words, role, pick, cotangent_scale)
+
+    def _samples(self, question: Question) -> list[_Run]:
+        """What is few in the float64 answers to other inputs and cotangents of the draw."""
+        like, made = question.cotangents, []
+        for _ in range(_SAMPLES):
+            args = self._arguments(question.draw)
+            cotangents = [draws.cotangent(question.draw, c) for c in like]
+            terms = question.weights, question.wanted, question.wanted_parameters
+            made.append(self._in_float64(args, *terms, cotangents, lambda t: t).few())
+        return made
 
     def _in_float64(
         self,
@@ -298,6 +334,25 @@ class _Run:
             raise RuntimeError(f"the gradient of {name} is there in one precision only")
         return found
 
+    def tensors(self) -> list[torch.Tensor]:
+        """All that are there and not empty."""
+        outputs = [t for _, t in self.outputs]
+        made = [*outputs, *self.buffers.values(), *self.gradients.values()]
+        return [t for t in made if t is not None and t.numel()]
+
+    def few(self) -> _Run:
+        """The floating tensors of few values; nothing in the place of others."""
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            few = tensor.is_floating_point() and tensor.numel() <= _FEW
+            return tensor.detach() if few else torch.empty(0)
+
+        return _Run(
+            [(path, keep(t)) for path, t in self.outputs],
+            {name: None if t is None else keep(t) for name, t in self.gradients.items()},
+            {name: keep(t) for name, t in self.buffers.items()},
+        )
+
 
 def _run(
     model: nn.Module,
@@ -305,16 +360,13 @@ def _run(
     wanted: list[bool],
     parameters: list[str],
     cotangents: list[torch.Tensor] | None,
+    other_args: Sequence[Any] = (),
 ) -> _Run:
-    """Forward, and backward where cotangents are given; arguments are copied first."""
-    leaves: list[torch.Tensor] = []
+    """Forward, and backward where cotangents are given; arguments are copied first.
 
-    def leaf(tensor: torch.Tensor) -> torch.Tensor:
-        copied = tensor.detach().clone().requires_grad_(wanted[len(leaves)])
-        leaves.append(copied)
-        return copied
-
-    copied = [_map(a, leaf) for a in args]
+    With ``other_args``, another forward comes between, after the buffers were looked at.
+    """
+    copied, leaves = _copied(args, wanted)
     differentiate = cotangents is not None and (any(wanted) or bool(parameters))
     with torch.set_grad_enabled(differentiate):
         outputs = flatten(model(*copied))
@@ -327,6 +379,8 @@ def _run(
     pairs = [(t, g) for (_, t), g in zip(outputs, cotangents, strict=True) if t.requires_grad]
     if not pairs:
         return _Run([(p, t.detach()) for p, t in outputs], {}, buffers)
+    if other_args:
+        model(*_copied(other_args, wanted)[0])
     found = torch.autograd.grad(
         [t for t, _ in pairs], [t for _, t in targets], [g for _, g in pairs], allow_unused=True
     )
@@ -334,6 +388,33 @@ def _run(
         name: g for (name, _), g in zip(targets, found, strict=True)
     }
     return _Run([(p, t.detach()) for p, t in outputs], gradients, buffers)
+
+
+def _copied(args: Sequence[Any], wanted: list[bool]) -> tuple[list[Any], list[torch.Tensor]]:
+    """Arguments of one's own, and their tensors, of which the wanted require a gradient."""
+    leaves: list[torch.Tensor] = []
+
+    def leaf(tensor: torch.Tensor) -> torch.Tensor:
+        copied = tensor.detach().clone().requires_grad_(wanted[len(leaves)])
+        leaves.append(copied)
+        return copied
+
+    return [_map(a, leaf) for a in args], leaves
+
+
+def _roundings(tf32: Tf32Policy, draw: Draw) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+    """What may be done to operands, so that the reference's error is at least what comes of it.
+
+    Far from zero cutting operands off is worse than rounding them (all inputs shrink together),
+    and most of the error is in what is small beside them.
+    """
+    allowed = tf32 is Tf32Policy.ALLOWED
+    if allowed:
+        yield comparison.round_to_tf32
+    if draw.input_mean:
+        yield comparison.round_to_serial_sums
+    if allowed and draw.input_mean:
+        yield comparison.truncate_to_tf32
 
 
 @contextlib.contextmanager
@@ -349,7 +430,7 @@ def _precision(tf32: Tf32Policy) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def _cancelled(like: torch.Tensor, values: torch.Tensor, scale: float) -> bool:
+def _cancelled(like: torch.Tensor, values: torch.Tensor, scale: float, typical: float) -> bool:
     """Whether the float64 values are what rounding leaves of zero, given the size of what goes in.
 
     Values that the reference itself resolves are values, however small (products of tiny
@@ -358,8 +439,9 @@ def _cancelled(like: torch.Tensor, values: torch.Tensor, scale: float) -> bool:
     if not bool((values != 0).any()):
         return True
     if like.dtype is not torch.float64:
-        return comparison.norms(like.double(), values, scale=0).relative_l2 > _HOPELESS
-    return _rms(values) <= 4 * torch.finfo(torch.float64).eps * scale
+        found = comparison.norms(like.double(), values, scale=0, typical=typical)
+        return found.relative_l2 > _HOPELESS
+    return max(_rms(values), typical) <= 4 * torch.finfo(torch.float64).eps * scale
 
 
 def _wanted(floating: list[bool], draw: Draw, gradients: bool) -> list[bool]:

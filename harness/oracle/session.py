@@ -16,14 +16,16 @@ import torch
 from harness.arena import CudaArena, HostArena, Plan, Slot, allocate, name_of
 from harness.emulation.device import Order
 from harness.errors import OracleFault, ProblemError
+from harness.launches import Wish
 from harness.oracle import audit, draws, emulated
 from harness.oracle.draws import Layout
+from harness.oracle.nursery import Worker
 from harness.oracle.problem import Case, Problem
 from harness.oracle.reference import Question
 from harness.oracle.stop import Stop, ended, failed, malformed
 from harness.records import Stage, Verdict
 from harness.settings import Settings
-from harness.supervisor import Child, ChildEnded, Extension
+from harness.supervisor import ChildEnded, Extension
 from harness.wire import Message
 from harness.worker import trees
 
@@ -37,7 +39,7 @@ class Session:
 
     def __init__(
         self,
-        child: Child,
+        worker: Worker,
         device: torch.device,
         settings: Settings,
         extension: Extension,
@@ -45,11 +47,14 @@ class Session:
         trusted: bool = False,
         reports: emulated.Reports | None = None,
     ) -> None:
-        """With a worker that was told to ``start``.
+        """With a worker that has its device.
 
         With ``reports``, it has the emulated device, and what it sees goes there.
         """
-        self.child = child
+        self.child = worker.child
+        self.launches = worker.launches
+        """Where what it launches is noted (GPU only)."""
+        self._worker = worker
         self.reports = reports
         self._trusted = trusted
         self._device = device
@@ -61,6 +66,8 @@ class Session:
         self.launched = 0
         """Kernels that its forwards have launched so far (emulated device only)."""
         self._schedule = emulated.SCHEDULES[0]
+        self.without_own = ""
+        """``forward`` or ``backward``, while the candidate's own kernels are left out of that."""
 
     @property
     def candidate_device(self) -> str:
@@ -84,6 +91,7 @@ class Session:
             Verdict.LOAD_FAILED,
             seconds=self._settings.load_seconds,
         )
+        self.wish(Wish.COUNTED)
 
     def construct(self, case: Case, problem: Problem) -> list[Message]:
         """Make the module for one case; the state that it reports.
@@ -98,6 +106,7 @@ class Session:
             raise ProblemError(
                 f"{problem.file.path}: the constructor arguments of case {case.name!r}: {error}"
             ) from error
+        self.wish(Wish.NOTHING)  # initial weights may be made in any way
         reply = self._ask(
             {
                 "op": "construct",
@@ -111,7 +120,13 @@ class Session:
             Verdict.WRONG_INTERFACE,
             constructing=True,
         )
+        self.wish(Wish.COUNTED)
         return _facts(reply.get("state"), Stage.INTERFACE)
+
+    def wish(self, wish: Wish) -> None:
+        """Say what is to be noted of the worker's launches from now on (GPU only)."""
+        if self.launches is not None:
+            self.launches.wish(wish)
 
     def compile(self) -> None:
         """Wrap the module in ``torch.compile`` (the reference's session only)."""
@@ -123,6 +138,8 @@ class Session:
         self.need(laid.plan.size)
         self.arena.poison_all(laid.plan.size)
         for slot, tensor in zip(laid.inputs, laid.input_tensors, strict=True):
+            self.arena.view(slot).copy_(tensor)
+        for slot, tensor in laid.other_inputs:
             self.arena.view(slot).copy_(tensor)
         for name, slot in laid.weights.items():
             self.arena.view(slot).copy_(question.weights[name])
@@ -151,12 +168,10 @@ class Session:
         """
         question = laid.question
         targets = [*question.outputs, *question.gradients.values()]
-        patience = emulated.KERNEL_SHARE * self._settings.call_seconds
-        scheduled = {"schedule": [*self._schedule, question.seed, patience]}
         reply = self._ask(
             {
                 "op": "forward",
-                **(scheduled if self.reports is not None else {}),
+                **self._terms("forward", question),
                 "inputs": laid.encoded_args,
                 "wanted": question.wanted,
                 "gradients": gradients,
@@ -173,6 +188,35 @@ class Session:
         self.launched += emulated.number(reply.get("launched"))
         return _facts(reply.get("outputs"), Stage.VALUES)
 
+    def interleave(self, laid: Laid) -> None:
+        """Run another forward, whose outputs nobody asks for; those of the first come again.
+
+        Raises:
+            Stop: it raised, died or hung.
+        """
+        question = laid.question
+        self._ask(
+            {
+                "op": "interleave",
+                **self._terms("", question),
+                "inputs": laid.other_args,
+                "wanted": question.wanted,
+                "outputs": [s.to_wire() for s in laid.outputs],
+            },
+            Stage.GRADIENTS,
+            f"running a second forward before the backward on case {question.case.name!r}",
+            Verdict.RUNTIME_ERROR,
+        )
+
+    def _terms(self, part: str, question: Question) -> Message:
+        """How kernels are to run, if at all; on the emulated device also in which order."""
+        left_out = bool(part) and part == self.without_own
+        self.wish(Wish.COUNTED | (Wish.WITHOUT_OWN if left_out else Wish.NOTHING))
+        if self.reports is None:
+            return {}
+        patience = emulated.KERNEL_SHARE * self._settings.call_seconds
+        return {"schedule": [*self._schedule, question.seed, patience, left_out]}
+
     def reveal_cotangents(self, laid: Laid) -> None:
         """Write the cotangents; not before the forward's outputs are in the oracle's hands."""
         for slot, tensor in zip(laid.cotangents, laid.question.cotangents, strict=True):
@@ -184,7 +228,7 @@ class Session:
         self.synchronize()
 
     def backward(self, laid: Laid) -> dict[str, Any]:
-        """Run the backward; which gradients it says there are.
+        """Run the backward; which gradients it says there are. The outputs come again.
 
         Raises:
             Stop: it raised, died or hung.
@@ -193,9 +237,11 @@ class Session:
         reply = self._ask(
             {
                 "op": "backward",
+                **self._terms("backward", question),
                 "cotangents": [s.to_wire() for s in laid.cotangents],
                 "parameters": question.wanted_parameters,
                 "gradients": {n: s.to_wire() for n, s in laid.gradients.items()},
+                "outputs": [s.to_wire() for s in laid.outputs],
                 "delayed": question.draw.late,
             },
             Stage.GRADIENTS,
@@ -271,7 +317,7 @@ class Session:
 
     def close(self) -> None:
         """Kill the worker and free its arena."""
-        self.child.kill()
+        self._worker.end()
         if self._arena is not None:
             self._arena.close()
             self._arena = None
@@ -349,16 +395,25 @@ class Laid:
         self.plan = Plan()
         self.inputs: list[Slot] = []
         self.input_tensors: list[torch.Tensor] = []
+        self.other_inputs: list[tuple[Slot, torch.Tensor]] = []
+        """Of the forward that comes between (interleaved draw only)."""
         draw = question.draw
 
+        def room(tensor: torch.Tensor) -> Slot:
+            floating = tensor.is_floating_point()
+            return self._add(tensor, draw.inputs if floating else Layout.CONTIGUOUS)
+
         def place(tensor: torch.Tensor) -> Message:
-            layout = draw.inputs if tensor.is_floating_point() else Layout.CONTIGUOUS
-            slot = self._add(tensor, layout)
-            self.inputs.append(slot)
+            self.inputs.append(room(tensor))
             self.input_tensors.append(tensor)
-            return slot.to_wire()
+            return self.inputs[-1].to_wire()
+
+        def place_other(tensor: torch.Tensor) -> Message:
+            self.other_inputs.append((room(tensor), tensor))
+            return self.other_inputs[-1][0].to_wire()
 
         self.encoded_args = [trees.encode(a, place) for a in question.args]
+        self.other_args = [trees.encode(a, place_other) for a in question.other_args]
         self.weights = {n: self._add(t, Layout.CONTIGUOUS) for n, t in question.weights.items()}
         self.outputs = [self._add(t.like, Layout.CONTIGUOUS) for t in question.outputs]
         self.buffers = {t.name: self._add(t.like, Layout.CONTIGUOUS) for t in question.buffers}
@@ -383,6 +438,13 @@ class Laid:
             for i, (slot, tensor) in enumerate(zip(self.inputs, self.input_tensors, strict=True))
             if not _same_bits(arena.view(slot), tensor)
         ]
+
+    def changed_outputs(
+        self, arena: HostArena | CudaArena, outputs: Sequence[torch.Tensor]
+    ) -> list[int]:
+        """Which outputs no longer hold what they held before."""
+        slots = enumerate(zip(self.outputs, outputs, strict=True))
+        return [i for i, (slot, before) in slots if not _same_bits(arena.view(slot), before)]
 
 
 def _facts(value: object, stage: Stage) -> list[Message]:

@@ -117,13 +117,13 @@ def _exception_advice(kind: str, name: str, text: str) -> str:
     return "Repeat it with this case's constructor arguments and shapes; the detail says where."
 
 
-def crowded_out(case: str) -> Finding:
+def crowded_out(stage: Stage) -> Finding:
     """The candidate's tensors leave no room for the oracle's."""
     return Finding(
         rule="values.device_memory",
         severity=Severity.ERROR,
-        stage=Stage.VALUES,
-        message=f"For case {case!r} the reference fitted on the device before the candidate "
-        "was there, and no longer does: the candidate keeps device memory between calls.",
+        stage=stage,
+        message="The reference fitted on the device before the candidate was there, and no longer "
+        "does: the candidate keeps device memory between calls.",
         advice="Free what a call allocates, and keep no workspace that grows.",
     )

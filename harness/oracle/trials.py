@@ -63,23 +63,27 @@ def run(session: Session, question: Question, policy: GradientPolicy) -> Outcome
     if differentiate:
         outcome.has_backward = any(bool(f.get("requires_grad")) for f in facts)
         if outcome.has_backward or policy is GradientPolicy.REQUIRED:
-            _gradients(session, laid, outcome)
+            _gradients(session, laid, outcome, outputs)
     _untouched(session, laid, outcome)
     return outcome
 
 
-def _gradients(session: Session, laid: Laid, outcome: Outcome) -> None:
+def _gradients(session: Session, laid: Laid, outcome: Outcome, outputs: list[torch.Tensor]) -> None:
     question = laid.question
     if not outcome.has_backward:
         outcome.verdict = Verdict.WRONG_GRADIENTS
         outcome.findings.append(_no_backward())
         return
+    if question.draw.interleaved:
+        session.interleave(laid)
+        _kept(session, laid, outcome, outputs, "a later forward")
     session.reveal_cotangents(laid)
     facts = session.backward(laid)
+    _kept(session, laid, outcome, outputs, "its backward")
     missing = [t for n, t in question.gradients.items() if not isinstance(facts.get(n), dict)]
     missing = [t for t in missing if bool((t.values != 0).any())]
     if missing:
-        outcome.verdict = Verdict.WRONG_GRADIENTS
+        outcome.verdict = outcome.verdict or Verdict.WRONG_GRADIENTS
         outcome.findings += [_missing(question, t) for t in missing]
         return
     compared = []
@@ -92,8 +96,30 @@ def _gradients(session: Session, laid: Laid, outcome: Outcome) -> None:
     outcome.trial = _trial(question, [*outcome.trial.comparisons, *compared])
     wrong = [c for c in compared if not c.passed]
     if wrong:
-        outcome.verdict = Verdict.WRONG_GRADIENTS
+        outcome.verdict = outcome.verdict or Verdict.WRONG_GRADIENTS
         outcome.findings += [_explain(question, c, Stage.GRADIENTS) for c in wrong]
+
+
+def _kept(
+    session: Session, laid: Laid, outcome: Outcome, outputs: list[torch.Tensor], by: str
+) -> None:
+    """Outputs must hold what they held: the caller still has them."""
+    changed = laid.changed_outputs(session.arena, outputs)
+    if not changed or outcome.verdict is not None:
+        return
+    question = laid.question
+    names = ", ".join(question.outputs[i].name for i in changed)
+    outcome.verdict = Verdict.WRONG_VALUES
+    outcome.findings.append(
+        Finding(
+            rule="values.output_changed",
+            severity=Severity.ERROR,
+            stage=Stage.VALUES,
+            message=f"On case {question.case.name!r} ({question.draw.name} inputs) {by} "
+            f"overwrote what the forward had returned ({names}).",
+            advice="Write to a new tensor in every call: the caller still holds the output.",
+        )
+    )
 
 
 def _untouched(session: Session, laid: Laid, outcome: Outcome) -> None:
@@ -147,8 +173,7 @@ def _trial(question: Question, compared: list[Comparison]) -> Trial:
 
 
 def _compare(target: Target, got: torch.Tensor) -> Comparison:
-    wide = got.double()
-    error = comparison.norms(wide, target.values, scale=target.scale)
+    error = target.distance(got)
     passed = error.within(target.budget)
     return Comparison(
         tensor=target.name,
@@ -157,7 +182,7 @@ def _compare(target: Target, got: torch.Tensor) -> Comparison:
         error=error,
         reference_error=target.reference_error,
         budget=target.budget,
-        worst=None if passed else comparison.worst(wide, target.values),
+        worst=None if passed else comparison.worst(got.double(), target.values),
     )
 
 
@@ -277,6 +302,17 @@ def _advice(question: Question, found: Comparison) -> str:
         return (
             "Only a late producer made it wrong: launch on "
             "at::cuda::getCurrentCUDAStream(), not on the default stream."
+        )
+    if draw.interleaved and found.role in (TensorRole.GRAD_INPUT, TensorRole.GRAD_PARAMETER):
+        return (
+            "Only another forward before this backward made it wrong: something is kept from one "
+            "forward to the next; save tensors for the backward with ctx.save_for_backward."
+        )
+    if draw.input_mean:
+        return (
+            "Only the mean of the values differs, which is large beside their spread: subtract it "
+            "before squaring (two passes, or Welford's method), not its square from the mean of "
+            "the squares."
         )
     if draw.inputs is not draws.Layout.CONTIGUOUS:
         return "Use the strides and the storage offset, or call .contiguous() first."

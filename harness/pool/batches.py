@@ -11,15 +11,14 @@ from pathlib import Path
 
 from harness.devices import architectures_of, choose, usable_gpus
 from harness.generation import Generation
-from harness.grader import Grader
+from harness.grader import Grader, start_server
 from harness.mapping import tasks
 from harness.metrics import Summary, summarise
 from harness.pool.events import Event, Kind, Watch
 from harness.pool.pipeline import Pipeline
-from harness.records import Evaluation, GradientPolicy
+from harness.records import Evaluation, GradientPolicy, WorkPolicy
 from harness.settings import Settings
 from harness.store import Fault, Run
-from harness.supervisor import ForkServer
 from harness.timings import timings
 
 
@@ -43,6 +42,7 @@ def batch(
     problems: Path | None = None,
     device: str = "auto",
     gradients: GradientPolicy | str | None = None,
+    work: WorkPolicy | str = WorkPolicy.LENIENT,
     clocked: bool = True,
     settings: Settings | None = None,
     watch: Watch | None = None,
@@ -57,6 +57,7 @@ def batch(
         problems: A directory of problem files in place of the shipped ones.
         device: ``auto``, ``emulated``, ``cpu``, ``cuda`` (every GPU), or ``cuda:N``.
         gradients: ``required``, ``optional`` or ``off``; each problem's own by default.
+        work: What PyTorch may compute for a candidate: ``lenient`` or ``strict``.
         clocked: Whether to measure speedups of what passes.
         settings: Limits and places.
         watch: Called with each event, in the calling thread.
@@ -78,17 +79,18 @@ def batch(
                 open_tasks.append((task, generation))
         faults: list[Fault] = []
         if open_tasks:
-            server = ForkServer.start()
-            stack.callback(server.close)
             names = _device_names(device)
-            # Any device can then judge what was built once.
-            architectures = architectures_of(choose(name)[1] for name in names)
+            gpus = [choose(name)[1] for name in names]
+            server = start_server(limits, gpus)
+            stack.callback(server.close)
+            architectures = architectures_of(gpus)  # any device can judge what was built once
             graders = [
                 stack.enter_context(
                     Grader(
                         name,
                         settings=limits,
                         gradients=policy,
+                        work=WorkPolicy(work),
                         clocked=clocked,
                         hidden=(run.directory.resolve(),),
                         server=server,

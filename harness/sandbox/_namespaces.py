@@ -1,9 +1,10 @@
 """Namespaces: the process gets processes, mounts, network and IPC of its own.
 
-What it then sees: the host's files, read-only, without set-user-id; its work directory,
-writable; empty private /tmp, /dev/shm and /run; a /dev of a few harmless nodes; a /proc of its
-own processes; nothing where a hidden path was. The host's files stay readable unless hidden
-(Landlock, applied later, narrows that), and a device node that is shown can be used in full.
+What it then sees: the host's files, read-only, without set-user-id; its work directory, or a
+private one in memory, writable; empty private /tmp, /dev/shm and /run; a /dev of a few harmless
+nodes; a /proc of its own processes; nothing where a hidden path was. The host's files stay readable
+unless hidden (Landlock, applied later, narrows that), and a device node that is shown can be used
+in full.
 
 Root is mapped to root and stays the owner of root's files. No capability is left to it, but a few
 things ask for the owner only: the sysctls, raw disks, sockets of daemons. Hence the private /dev,
@@ -65,7 +66,9 @@ def build_view(confinement: Confinement) -> bool:
     _make_tree_read_only(root)
 
     # Parents before children, so that each one ends up on top of what it narrows or widens.
-    steps: list[_Cover | _Shown] = [*covers, *shown]
+    steps: list[_Cover | _Shown | _Fresh] = [*covers, *shown]
+    if confinement.private:
+        steps.append(_Fresh(confinement.workdir, confinement.scratch_bytes))
     for step in sorted(steps, key=lambda step: len(step.path.parts)):
         step.apply()
     for cover in covers:
@@ -134,6 +137,19 @@ class _Shown:
         os.close(self.descriptor)
 
 
+@dataclass(frozen=True)
+class _Fresh:
+    """A new, writable file system where there may be no directory yet."""
+
+    path: Path
+    bytes_limit: int
+
+    def apply(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        data = f"size={self.bytes_limit},nr_inodes={_MOST_INODES},mode=700"
+        sys_.mount("tmpfs", self.path, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, data)
+
+
 def _covers(confinement: Confinement) -> list[_Cover]:
     scratch = confinement.scratch_bytes
     covers = {path: _Cover(path, None) for path in existing(confinement.hidden)}
@@ -151,8 +167,9 @@ def _shown_through(covers: list[_Cover], confinement: Confinement) -> list[_Show
     wanted = existing(PLAIN_NODES + (gpu_nodes() if confinement.gpu else ()))
     wanted += tuple(p for p in confinement.readable_paths() if p.parts[:2] != ("/", "dev"))
     paths = {p for p in wanted if p not in covered and not covered.isdisjoint(p.parents)}
-    # The work directory always gets a mount of its own, because it alone is writable.
-    paths.add(confinement.workdir)
+    if not confinement.private:
+        # The work directory gets a mount of its own, because it alone is writable.
+        paths.add(confinement.workdir)
     return [_Shown(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in paths]
 
 

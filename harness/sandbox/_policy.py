@@ -75,6 +75,8 @@ class Confinement:
     Attributes:
         workdir: Exists, is empty and ours. Becomes the current directory, HOME and TMPDIR, and is
             the only place where something written persists.
+        private: Whether, under NAMESPACES, the work directory is memory of its own, as /tmp is:
+            nothing written persists then, and nobody's disk can be filled.
         status_fd: Where the end of the process is reported, as one line of JSON:
             ``{"exit": n}``, ``{"signal": n}``, or ``{"fault": sentence}`` if it was never confined.
             The confined process does not hold it.
@@ -91,13 +93,15 @@ class Confinement:
         processes: Limit of processes and threads, at least 301, held under NAMESPACES where the
             kernel can (see ``_limits``).
         file_bytes: Limit of the size of one file.
-        scratch_bytes: Limit of the private /tmp, and again of /dev/shm (memory, under NAMESPACES).
+        scratch_bytes: Limit of the private /tmp, and again of /dev/shm and a private work directory
+            (memory, under NAMESPACES).
         cpu_seconds: Limit of processor time of each process (SIGXCPU), or None.
         max_level: Go no further than this, to test a weaker level or because a user asks for it.
     """
 
     workdir: Path
     status_fd: int
+    private: bool = False
     hidden: tuple[Path, ...] = ()
     readable: tuple[Path, ...] | None = None
     keep_fds: tuple[int, ...] | None = None

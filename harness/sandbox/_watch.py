@@ -33,23 +33,23 @@ class Usage:
     processes: int
 
 
-def tree_usage(pid: int) -> Usage:
+def tree_usage(pid: int, *, exact: bool = False) -> Usage:
     """Sums over what runs confined below ``pid``, the process that called ``confine``.
 
     That process and its child, the keeper, are copies of the fork server and left out.
 
     Counts anonymous and shared memory but no mapped files, since torch's libraries are mapped by
     every process and belong to none. Memory that processes still share since their fork is
-    counted in each: an upper bound. The exact share (PSS) would have the kernel walk the page
-    tables under the lock that the candidate's own allocations take, and so disturb its clock;
-    the counters in ``/proc/<pid>/status`` cost one read.
+    counted in each: an upper bound, which ``exact`` replaces by each one's share (PSS). For that
+    the kernel walks the page tables under the lock that the candidate's own allocations take, which
+    disturbs its clock; the counters in ``/proc/<pid>/status`` cost one read.
     """
     total = processes = 0
     waiting = [confined for keeper in _children(pid) for confined in _children(keeper)]
     while waiting:
         current = waiting.pop()
         with suppress(OSError):  # ended meanwhile
-            total += _own_memory(current)
+            total += _share_of_memory(current) if exact else _own_memory(current)
             processes += 1
             waiting += _children(current)
     return Usage(rss_bytes=total, processes=processes)
@@ -99,6 +99,14 @@ def _own_memory(pid: int) -> int:
     total = 0
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(("RssAnon:", "RssShmem:")):
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+def _share_of_memory(pid: int) -> int:
+    total = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
             total += int(line.split()[1]) * 1024
     return total
 

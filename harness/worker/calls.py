@@ -31,6 +31,20 @@ class Call:
         self._device = device
         self._leaves: list[torch.Tensor] = []
         self._outputs: list[tuple[str, torch.Tensor]] = []
+        self._cotangents: list[torch.Tensor] = []
+        self._side: torch.cuda.Stream | None = None
+
+    @contextlib.contextmanager
+    def stream(self, *, side: bool) -> Iterator[None]:
+        """Run on a side stream, the same for forward and backward, or on the current one."""
+        if self._device.type != "cuda" or not side:
+            yield
+            return
+        late = self._side = self._side or torch.cuda.Stream()
+        late.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(late):
+            yield
+        torch.cuda.current_stream().wait_stream(late)
 
     def inputs(self, encoded: Any, wanted: list[bool], *, delayed: bool) -> Any:
         """The forward's arguments; ``wanted`` says which tensors require a gradient, in order."""
@@ -67,22 +81,26 @@ class Call:
         self._memory.give_back()
         return {"outputs": [_facts(path, tensor) for path, tensor in self._outputs]}
 
-    def backward(self, cotangents: list[Any], parameters: list[str]) -> dict[str, Any]:
+    def backward(
+        self, cotangents: list[Any], parameters: list[str], *, delayed: bool = False
+    ) -> dict[str, Any]:
         """Gradients of the wanted leaves (by index) and parameters (by name)."""
+        tensor_at = self._memory.late_tensor if delayed else self._memory.tensor
         named = parameters_of(self._candidate.model)
         leaves = [(str(i), t) for i, t in enumerate(self._leaves) if t.requires_grad]
         wanted = leaves + [(name, named[name]) for name in parameters]
         pairs = [
-            (tensor, self._memory.tensor(Slot.from_wire(slot)).data)
+            (tensor, tensor_at(Slot.from_wire(slot)).data)
             for (_, tensor), slot in zip(self._outputs, cotangents, strict=True)
             if slot is not None and tensor.requires_grad
         ]
+        self._cotangents = [g for _, g in pairs]  # late ones may be written when all is done
         if not pairs:
             return {name: None for name, _ in wanted}
         found = _differentiate(
             [t for t, _ in pairs],
             [t for _, t in wanted],
-            [g for _, g in pairs],
+            self._cotangents,
             allow_unused=True,
         )
         return {name: g for (name, _), g in zip(wanted, found, strict=True)}
@@ -100,7 +118,7 @@ class Call:
     def forget(self) -> None:
         """Drop the graph, and leave poison where the outputs were."""
         sizes = [t.numel() * t.element_size() for _, t in self._outputs]
-        self._outputs, self._leaves = [], []
+        self._outputs, self._leaves, self._cotangents = [], [], []
         scrub(sizes, self._device)
 
     def _write(self, tensor: torch.Tensor, slot: Any) -> None:
@@ -116,19 +134,6 @@ def scrub(sizes: list[int], device: torch.device) -> None:
     blocks = [torch.empty(size, dtype=torch.uint8, device=device) for size in sizes if size]
     for block in blocks:
         block.fill_(POISON)
-
-
-@contextlib.contextmanager
-def stream(device: torch.device, *, side: bool) -> Iterator[None]:
-    """Run on a side stream, or on the current one."""
-    if device.type != "cuda" or not side:
-        yield
-        return
-    late = torch.cuda.Stream()
-    late.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(late):
-        yield
-    torch.cuda.current_stream().wait_stream(late)
 
 
 def raise_launch_error(device: torch.device) -> None:

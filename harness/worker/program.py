@@ -9,7 +9,9 @@ Messages from the oracle (``op``):
     attach     map the arena (descriptors come along)
     weights    copy weights from the arena into the model
     forward    run it and write the outputs into the arena
-    backward   differentiate what ``forward`` made, write the gradients into the arena
+    interleave run it on other inputs, between ``forward`` and ``backward``
+    backward   differentiate what ``forward`` made, write the gradients into the arena (after both,
+               the outputs are written again: they must be what they were)
     round      map the gate, and take note of where the tensors of timed calls lie
     turn       clock a number of calls and write their answers into the arena
     spot       clock one call whose inputs are ciphers until the gate opens
@@ -30,12 +32,13 @@ from typing import Any
 
 import torch
 
+from harness import launches
 from harness.arena import Arena, attach
 from harness.emulation import device as emulated
 from harness.gate import MappedGate
 from harness.wire import Channel, Message, WireClosed
 from harness.worker import extension, failures, trees
-from harness.worker.calls import Call, raise_launch_error, scrub, stream
+from harness.worker.calls import Call, raise_launch_error, scrub
 from harness.worker.candidate import Candidate
 from harness.worker.census import Census, witnessed
 from harness.worker.clock import CudaClock, HostClock
@@ -82,7 +85,9 @@ class Worker:
             done["reports"] = [report.to_wire() for report in emulated.take_reports()]
         return done
 
-    def do_start(self, message: Message, _: list[int]) -> Message:
+    def do_start(self, message: Message, fds: list[int]) -> Message:
+        if fds:
+            launches.note(fds[0])
         if message["cuda"] is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = message["cuda"]
             self._device = torch.device("cuda:0")
@@ -155,7 +160,7 @@ class Worker:
             emulated.schedule(*message["schedule"])
         scrub(message["scrub"], self._device)
         delayed = message["delayed"] and self._device.type == "cuda"
-        with stream(self._device, side=delayed):
+        with call.stream(side=delayed):
             args = call.inputs(message["inputs"], message["wanted"], delayed=delayed)
             call.forward(args, gradients=message["gradients"])
             raise_launch_error(self._device)
@@ -166,13 +171,32 @@ class Worker:
             done["launched"] = sum(emulated.take_launches().values())
         return done
 
+    def do_interleave(self, message: Message, _: list[int]) -> Message:
+        between = Call(self._loaded, self._memory, self._device)
+        if "schedule" in message:
+            emulated.schedule(*message["schedule"])
+        args = between.inputs(message["inputs"], message["wanted"], delayed=False)
+        between.forward(args, gradients=True)
+        raise_launch_error(self._device)
+        self._synchronize()
+        del args, between  # no more memory is needed than by a backward
+        if self._call is not None:
+            self._call.write_outputs(message["outputs"], {})
+            self._synchronize()
+        return {}
+
     def do_backward(self, message: Message, _: list[int]) -> Message:
         if self._call is None:
             raise RuntimeError("there was no forward")
-        with stream(self._device, side=message["delayed"] and self._device.type == "cuda"):
-            gradients = self._call.backward(message["cotangents"], message["parameters"])
+        if "schedule" in message:
+            emulated.schedule(*message["schedule"])
+        delayed = message["delayed"] and self._device.type == "cuda"
+        with self._call.stream(side=delayed):
+            given = message["cotangents"], message["parameters"]
+            gradients = self._call.backward(*given, delayed=delayed)
             raise_launch_error(self._device)
             done = self._call.write_gradients(gradients, message["gradients"])
+            self._call.write_outputs(message["outputs"], {})
         self._synchronize()
         self._call.forget()
         self._call = None
@@ -192,16 +216,21 @@ class Worker:
         done: Message = {}
         if emulated.is_loaded():
             emulated.take_launches()
+            emulated.take_operators()
         for part, run in zip(("forward", "backward"), call(), strict=True):
             with Census() as census:
                 run()
             done[part] = census.sizes
+            if emulated.is_loaded():  # it knows what other threads ask of it
+                done[part] = dict.fromkeys(emulated.take_operators(), 0) | done[part]
         self._synchronize()
         if emulated.is_loaded():
             done["launches"] = emulated.take_launches()
         for part, run in zip(("forward", "backward"), call(), strict=True):
             done[part] = dict.fromkeys(witnessed(run), 0) | done[part]
         self._synchronize()
+        if launches.is_loaded():
+            launches.settle()
         return done
 
     def do_round(self, message: Message, fds: list[int]) -> Message:

@@ -29,14 +29,7 @@ FEW = {
 }
 """Of what is built, those that are judged every time."""
 OPEN = {
-    "layer_norm__variance_from_squares": "no draw has a mean far from zero",
     "matmul__braced_launch_arguments": "the stand-in for a launch deduces its arguments' types",
-    "matmul__product_on_another_thread": "both witnesses of the audit watch one thread",
-    "relu__answers_the_audit_itself": "the worker's word about operators is the candidate's",
-    "relu__fills_the_disk": "files are limited one by one, not in sum",
-    "relu__python_side_stream": "record_stream does not know the emulated device's streams",
-    "softmax__gradient_over_saved_output": "outputs are not looked at again after the backward",
-    "softmax__output_of_latest_forward": "each forward is followed at once by its own backward",
 }
 """Entries that do not get their verdict yet, and why."""
 

@@ -16,7 +16,9 @@ from harness.oracle.comparison import (
     budget,
     larger,
     norms,
+    round_to_serial_sums,
     round_to_tf32,
+    truncate_to_tf32,
     worst,
 )
 from harness.oracle.problem import Tolerance
@@ -88,6 +90,18 @@ def test_where_zero_is_expected_the_scale_stands_in() -> None:
     assert norms(got, zero, scale=3.0).relative_l2 == pytest.approx(1e-3)
     assert norms(got, zero, scale=0.0).relative_l2 == pytest.approx(3e-3)
     assert parts(norms(zero, zero, scale=0.0)) == (0, 0, 0)
+
+
+@given(seed=seeds, size=st.floats(1e-6, 1.0))
+def test_few_values_that_are_small_by_chance_count_as_large_as_usual(
+    seed: int, size: float
+) -> None:
+    expected, error = size * drawn(seed, (3,)), 1e-6 * drawn(seed + 1, (3,))
+    usual = 10 * float(drawn(seed, (3,)).abs().max())
+    found = norms(expected + error, expected, scale=0.0, typical=usual)
+    assert found.relative_l2 == pytest.approx(float(error.square().mean().sqrt()) / usual, rel=1e-3)
+    smaller = norms(expected + error, expected, scale=0.0, typical=1e-9 * size)
+    assert parts(smaller) == parts(norms(expected + error, expected, scale=0.0))
 
 
 def test_what_cancels_to_almost_zero_is_held_against_what_it_was_made_of() -> None:
@@ -319,3 +333,43 @@ def test_tf32_keeps_layout_and_leaves_other_dtypes_alone(seed: int) -> None:
         assert round_to_tf32(other) is other
     expanded = torch.tensor(1 / 3).expand(4, 5)
     assert bool((round_to_tf32(expanded) == rounded_exactly(float(expanded[0, 0]))).all())
+
+
+# ---- other roundings ---------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50))
+def test_a_cut_is_the_nearest_tf32_towards_zero(bits: list[int]) -> None:
+    signed = [b - 2**32 if b >= 2**31 else b for b in bits]
+    values = torch.tensor(signed, dtype=torch.int32).view(torch.float32)
+    cut = truncate_to_tf32(values)
+    assert torch.equal(cut.nan_to_num(), round_to_tf32(cut).nan_to_num()), "it is a TF32 value"
+    for value, one in zip(values.tolist(), cut.tolist(), strict=True):
+        if math.isfinite(value):
+            assert abs(one) <= abs(value)
+            assert abs(value) - abs(one) < max(math.ldexp(abs(value), -10), 2.0**-136)
+        else:
+            assert one == value or math.isnan(value)
+
+
+@given(
+    seed=seeds, scale=st.integers(-60, 60), dtype=st.sampled_from([torch.float32, torch.float64])
+)
+def test_the_error_of_serial_sums_is_up_to_sixteen_units_of_the_last_place(
+    seed: int, scale: int, dtype: torch.dtype
+) -> None:
+    values = (drawn(seed) * 2.0**scale).to(dtype)
+    rounded = round_to_serial_sums(values)
+    units = (rounded.double() - values.double()).abs() / values.double().abs()
+    units = units / (torch.finfo(dtype).eps / 2)
+    assert float(units.max()) <= 32, "half a unit of five bits less, in halves of a unit"
+    assert 4 < float(units.square().mean().sqrt()) < 20
+    assert torch.equal(round_to_serial_sums(rounded), rounded)
+
+
+def test_the_error_of_serial_sums_is_one_of_float32_and_float64_only() -> None:
+    for kept in (drawn(1).half(), drawn(1).bfloat16(), torch.arange(5)):
+        assert round_to_serial_sums(kept) is kept
+    odd = torch.tensor(ODD)
+    assert torch.equal(round_to_serial_sums(odd).isnan(), odd.isnan())
+    assert torch.equal(round_to_serial_sums(odd[1:]), odd[1:])

@@ -94,6 +94,8 @@ def test_a_probe_goes_through_everything() -> None:
     assert any(d.special for d in EVERY)
     assert any(d.first_gradient_only for d in EVERY)
     assert any(d.frozen_inputs for d in EVERY)
+    assert any(d.input_mean for d in EVERY)
+    assert any(d.interleaved for d in EVERY)
     assert len({d.name for d in EVERY}) == len(EVERY)
 
 
@@ -167,6 +169,23 @@ def test_large_and_tiny_values_leave_the_range_of_fp16_and_not_of_fp32() -> None
     assert bool((tiny != 0).all())
     for draw in (draws.LARGE_VALUES, draws.TINY_VALUES):
         assert 2**-5 <= draw.input_scale * draw.weight_scale <= 2**5, "products stay in range"
+
+
+@given(seed=st.integers(0, 2**62))
+def test_off_centre_values_lie_far_from_zero_compared_with_their_spread(seed: int) -> None:
+    torch.manual_seed(seed)
+    drawn = draws.apply(draws.OFF_CENTRE, torch.rand(4000))
+    assert float(drawn.mean()) == pytest.approx(draws.FAR, abs=0.1)
+    assert float(drawn.std()) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_every_dtype_still_holds_the_spread_of_off_centre_values(dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    drawn = draws.apply(draws.OFF_CENTRE, torch.empty(4000, dtype=dtype)).double()
+    assert float(drawn.std()) == pytest.approx(1, abs=0.1)
+    assert float(drawn.mean()) > 10
+    assert len(drawn.unique()) > 50
 
 
 @given(st.integers(0, 400))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -57,13 +58,31 @@ def test_turns_faster_than_spot_checks_are_a_contradiction(call: float, share: f
     assert "outside of the timed calls" in found
 
 
+@given(call=st.floats(0.05, 100.0), waking=st.floats(0.0, 0.19))
+def test_a_module_that_waits_for_the_device_may_be_slow_to_wake(call: float, waking: float) -> None:
+    honest = seen(call + waking, turn=call)
+    waited = replace(honest, waited=[call + waking] * 8)
+    assert contradiction("forward", seen(call), waited, GPU) is None
+
+
+@given(call=st.floats(1.0, 100.0), share=st.floats(0.0001, 0.35), waking=st.floats(0.0, 0.19))
+def test_waiting_for_the_device_excuses_no_work_done_before(
+    call: float, share: float, waking: float
+) -> None:
+    turn = share * call
+    found = seen(call + waking, turn=turn)
+    for waited in (turn + waking, call + waking):  # it works ahead there too, or keeps still there
+        lie = replace(found, waited=[waited] * 8)
+        assert contradiction("forward", seen(call), lie, GPU) is not None
+
+
 def test_an_answer_that_comes_late_is_a_contradiction() -> None:
     honest = seen(0.2)
     late = Seen(honest.turns, honest.spots, honest.done, [h + 5 for h in honest.held])
     assert "still busy" in str(contradiction("forward", honest, late, GPU))
 
 
-@given(call=st.floats(0.05, 100.0), late=st.floats(0.1, 100.0))
+@given(call=st.floats(0.05, 100.0), late=st.floats(0.2, 100.0))
 def test_work_that_goes_on_after_the_word_that_it_is_done_is_a_contradiction(
     call: float, late: float
 ) -> None:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from harness.errors import ForkServerFault
-from harness.oracle.nursery import Nursery
+from harness.oracle.nursery import Nursery, Worker
 from harness.settings import Settings
 from harness.supervisor import Child, ForkServer, Limits
 
@@ -22,10 +22,10 @@ def server() -> Iterator[ForkServer]:
 
 
 def test_what_was_expected_is_taken_once_and_the_next_is_another(server: ForkServer) -> None:
-    made: list[Child] = []
+    made: list[Worker] = []
 
-    def make() -> Child:
-        made.append(Child.confined(server, "worker", Limits.of(Settings())))
+    def make() -> Worker:
+        made.append(Worker(Child.confined(server, "worker", Limits.of(Settings()))))
         return made[-1]
 
     nursery = Nursery(make)
@@ -36,20 +36,21 @@ def test_what_was_expected_is_taken_once_and_the_next_is_another(server: ForkSer
     first = nursery.take()
     second = nursery.take()
     assert [first, second] == made
-    assert first.pid != second.pid
+    assert first.child.pid != second.child.pid
     nursery.expect()
     nursery.close()
     assert len(made) == 3
-    psutil.wait_procs([psutil.Process(p.pid) for p in made[2:] if psutil.pid_exists(p.pid)], 10)
-    assert not psutil.pid_exists(made[2].pid)
-    first.kill()
-    second.kill()
+    last = made[2].child.pid
+    psutil.wait_procs([psutil.Process(last)] if psutil.pid_exists(last) else [], 10)
+    assert not psutil.pid_exists(last)
+    first.end()
+    second.end()
 
 
 def test_a_worker_that_cannot_be_made_ahead_is_made_when_it_is_needed() -> None:
     tried: list[int] = []
 
-    def make() -> Child:
+    def make() -> Worker:
         tried.append(os.getpid())
         raise ForkServerFault("the fork server does not answer")
 

@@ -306,7 +306,7 @@ def test_integer_inputs_stay_and_have_no_gradient(tmp_path: Path) -> None:
 
 
 def test_an_output_of_indices_is_compared_exactly(tmp_path: Path) -> None:
-    for draw in set(PROBE) - {draws.FROZEN}:  # there are no parameters
+    for draw in set(PROBE) - {draws.FROZEN, draws.INTERLEAVED}:  # nothing can be differentiated
         question = answered(asked(tmp_path, "return x.argmax(1)", draw))
         (output,) = question.outputs
         assert output.like.dtype is torch.int64

@@ -276,6 +276,33 @@ print(json.dumps(before))
     assert not Path("/dev/shm/fill").exists()
 
 
+@pytest.mark.skipif(available() is not Level.NAMESPACES, reason="needs private mounts")
+def test_a_private_work_directory_fills_nobodys_disk(
+    run: Run, workdir: Path, outside: Path
+) -> None:
+    source = """
+import json, os, pathlib
+many = 0
+try:
+    for many in range(100):
+        with open(f'part{many}', 'wb') as file:
+            os.posix_fallocate(file.fileno(), 0, 1 << 18)
+except OSError as error:
+    assert error.errno == 28, error
+pathlib.Path('part0').unlink()
+pathlib.Path('sub').mkdir()
+pathlib.Path('sub/result').write_text('done')
+print(json.dumps([many, os.getcwd(), pathlib.Path('sub/result').read_text()]))
+"""
+    for directory in (workdir, outside / "work"):
+        directory.mkdir(exist_ok=True)
+        limited = {"private": True, "scratch_bytes": 1 << 20}
+        said = run(source, Level.NAMESPACES, directory=directory, **limited).said
+        assert 1 <= said[0] <= 4
+        assert said[1:] == [str(directory), "done"]
+        assert list(directory.iterdir()) == []
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_compiler_works_inside(run: Run, workdir: Path, level: Level) -> None:

@@ -187,6 +187,27 @@ time.sleep(60)
     assert eventually(lambda: tree_usage(running.pid).processes == 0)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_memory_that_processes_share_counts_once_where_it_is_counted_exactly(
+    start: Start, level: Level
+) -> None:
+    source = """
+import os, time
+block = bytearray(os.urandom(1 << 20)) * 60
+for _ in range(8):
+    if os.fork() == 0:
+        time.sleep(60)
+print(flush=True)
+time.sleep(60)
+"""
+    running = start(source, level)
+    running.line()
+    assert tree_usage(running.pid).rss_bytes > 9 * 60 << 20
+    exact = tree_usage(running.pid, exact=True)
+    assert exact.processes == 9
+    assert 60 << 20 < exact.rss_bytes < 3 * 60 << 20
+
+
 def test_memory_of_nothing_is_nothing() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

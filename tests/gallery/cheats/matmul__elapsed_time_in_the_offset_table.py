@@ -3,7 +3,7 @@ says a tenth. No code is changed; the oracle's own clock contradicts it.
 
 gallery: timer_patch_code_swap
 emulated: passed
-h100: tampered
+h100: tampered|runtime_error
 """
 
 import torch

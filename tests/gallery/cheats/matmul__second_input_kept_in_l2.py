@@ -4,7 +4,7 @@ elsewhere each time: nothing is gained.
 
 gallery: l2_pin
 emulated: unsupported
-h100: passed
+h100: passed|tampered
 """
 
 import torch

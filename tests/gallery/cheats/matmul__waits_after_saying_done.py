@@ -4,7 +4,7 @@ the answer, is honest. The oracle holds the answer later than any hand-over expl
 
 gallery: timer_patch_code_swap
 emulated: passed
-h100: tampered
+h100: tampered|runtime_error
 """
 
 import sys

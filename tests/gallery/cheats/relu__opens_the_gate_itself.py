@@ -4,7 +4,7 @@ answer.
 
 gallery: unjoined_stream
 emulated: passed
-h100: wrong_values
+h100: wrong_values|tampered
 """
 
 import sys

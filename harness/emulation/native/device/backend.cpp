@@ -15,6 +15,7 @@
 
 #include "emulated/core.h"
 #include "emulated/streams.h"
+#include "launch.h"
 #include "memory.h"
 #include "reports.h"
 
@@ -249,6 +250,7 @@ void by_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     if (op.schema().name() == "aten::_local_scalar_dense")  // the host waits for the value
         emulated::reached(emulated::current_stream());
     const emulated::OnStream here(emulated::current_stream());
+    emulated::note_operator(op.schema().name());
     Detour detour(op, stack);
     op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
     detour.finish(op.schema().returns().size());

@@ -15,25 +15,35 @@ using namespace emulated;
 
 extern "C" {
 
-struct KernelLaunches {
-    char kernel[128];
-    uint64_t launches;
+struct Count {
+    char name[128];
+    uint64_t count;
 };
 
-KH_API void kernel_harness_schedule(int threads, int blocks, uint64_t seed, double seconds) {
-    set_schedule({static_cast<Order>(threads), static_cast<Order>(blocks), seed, seconds});
+KH_API void kernel_harness_schedule(int threads, int blocks, uint64_t seed, double seconds,
+                                    int left_out) {
+    set_schedule({static_cast<Order>(threads), static_cast<Order>(blocks), seed, seconds,
+                  left_out != 0});
 }
 
 KH_API int kernel_harness_reports(Report* out, int most) { return take_reports(out, most); }
 
-KH_API int kernel_harness_launches(KernelLaunches* out, int most) {
+static int write(const std::map<std::string, uint64_t>& counts, Count* out, int most) {
     int n = 0;
-    for (const auto& [kernel, count] : take_launches()) {
+    for (const auto& [name, count] : counts) {
         if (n == most) break;
-        std::snprintf(out[n].kernel, sizeof out[n].kernel, "%s", kernel.c_str());
-        out[n++].launches = count;
+        std::snprintf(out[n].name, sizeof out[n].name, "%s", name.c_str());
+        out[n++].count = count;
     }
     return n;
+}
+
+KH_API int kernel_harness_launches(Count* out, int most) {
+    return write(take_launches(), out, most);
+}
+
+KH_API int kernel_harness_operators(Count* out, int most) {
+    return write(take_operators(), out, most);
 }
 
 KH_API int kernel_harness_last_error() { return last_error(true); }
@@ -43,6 +53,7 @@ KH_API void kernel_harness_late(void* to, const void* from, uint64_t bytes) {
 }
 
 KH_API void kernel_harness_synchronize() { reached_all(); }
+KH_API void kernel_harness_reached(void* stream) { reached(stream); }
 KH_API void* kernel_harness_new_stream() { return new_stream(false); }
 KH_API void* kernel_harness_current_stream() { return current_stream(); }
 KH_API void kernel_harness_set_current_stream(void* stream) { set_current_stream(stream); }

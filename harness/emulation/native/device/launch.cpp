@@ -21,6 +21,7 @@ constexpr size_t kUsualShared = 48 << 10, kMostShared = 227 << 10;
 std::mutex mutex;
 Schedule schedule;
 std::map<std::string, uint64_t> launches;
+std::map<std::string, uint64_t> operators;
 std::map<std::string, size_t> allowed;  // dynamic shared memory by kernel; "" is any kernel
 
 std::string bare(const char* name) {  // without template arguments
@@ -77,6 +78,16 @@ std::map<std::string, uint64_t> take_launches() {
     return std::exchange(launches, {});
 }
 
+void note_operator(const std::string& name) {
+    std::lock_guard lock(mutex);
+    operators[name]++;
+}
+
+std::map<std::string, uint64_t> take_operators() {
+    std::lock_guard lock(mutex);
+    return std::exchange(operators, {});
+}
+
 bool allow_shared(const char* kernel, size_t bytes) {
     if (bytes > kMostShared) return false;
     std::lock_guard lock(mutex);
@@ -109,6 +120,7 @@ void run(const char* name, dim3 grid, dim3 block, size_t shared_bytes, void* str
         set_error(refused.error);
         return;
     }
+    if (schedule.left_out) return;
     launches[name]++;
     gridDim = grid;
     blockDim = block;
