@@ -164,7 +164,7 @@ class Clock:
             discarded, judged = self._take_turns(mode, pace)
             judged += self._spot_checks(mode)
         except BadSample as bad:
-            raise _tampered(str(bad), "time.no_sample") from None
+            raise _tampered(str(bad), bad.rule) from None
         turns_a, turns_b = without_outliers(a.turns, b.turns)
         candidate = _latency(turns_b, b)
         flops, moved = self._reference.work(self._question) if mode is Mode.FORWARD else _UNKNOWN

@@ -30,6 +30,9 @@ from harness.worker.clock import Sample
 _LONGEST_MS = 1e7
 _READY_SECONDS = 10.0
 """How long what precedes a timed call may take before the gate opens all the same."""
+_AT_WORK = (
+    "The candidate's process launched kernels between its timed calls, while others were clocked."
+)
 _SPOT_SECONDS = 2.0
 """How long the gate is watched for the end of a call; a longer one is timed by its answer."""
 
@@ -39,7 +42,11 @@ Answers = tuple[list[torch.Tensor], dict[str, torch.Tensor], float]
 
 
 class BadSample(Exception):
-    """What a worker sent is no sample."""
+    """What a worker sent is no sample, or not to be believed."""
+
+    def __init__(self, text: str, rule: str = "time.no_sample") -> None:
+        super().__init__(text)
+        self.rule = rule
 
 
 @dataclass
@@ -124,6 +131,7 @@ class Round:
         self._layout = _lay(question, calls)
         self._gate = gate.Gate()
         self._waits = session.on_gpu and gate.streams_can_wait()
+        self._launches: int | None = None  # of a candidate's, when its latest turn ended
         session.need(self._layout.plan.size)
         for name, slot in self._layout.weights.items():
             session.arena.view(slot).copy_(question.weights[name])
@@ -156,7 +164,8 @@ class Round:
         """Clock one call for each question.
 
         Raises:
-            BadSample: the worker claims something that is no time.
+            BadSample: the worker claims something that is no time, or launched kernels since its
+                last turn.
             Stop: it raised, died or hung.
         """
         for question, place in zip(fresh, self._layout.places, strict=False):
@@ -168,7 +177,11 @@ class Round:
             "calls": len(fresh),
             "hold_cycles": pace.hold_cycles,
         }
+        if self._launches is not None and self._session.launches_so_far != self._launches:
+            raise BadSample(_AT_WORK, "time.between_turns")
         reply = self._session.time(message, f"clocking the {mode}")
+        if not self._session.trusted:
+            self._launches = self._session.launches_so_far
         return _samples(reply, len(fresh))
 
     def answers(self, index: int) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
@@ -197,6 +210,7 @@ class Round:
         self._poison()
         begun = done = 0.0
         taken: Answers | None = None
+        self._launches = None  # a check launches too, and so may what comes before a next round
 
         def release() -> None:
             nonlocal begun, done, taken

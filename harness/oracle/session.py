@@ -56,7 +56,7 @@ class Session:
         """Where what it launches is noted (GPU only)."""
         self._worker = worker
         self.reports = reports
-        self._trusted = trusted
+        self.trusted = trusted
         self._device = device
         self._settings = settings
         self._extension = extension
@@ -322,6 +322,11 @@ class Session:
             self._arena.close()
             self._arena = None
 
+    @property
+    def launches_so_far(self) -> int:
+        """Launches of all kernels that were counted (0 but on a GPU)."""
+        return sum(row.count for row in self.launches.rows()) if self.launches is not None else 0
+
     def rest(self) -> None:
         """Give the arena's memory back, and have the worker give back what it keeps for later."""
         if self._arena is not None:
@@ -382,7 +387,7 @@ class Session:
         return reply
 
     def _failed(self, stop: Stop) -> Stop | OracleFault:
-        if self._trusted:
+        if self.trusted:
             return OracleFault(f"the reference's own process: {stop.findings[0].message}")
         return stop
 

@@ -1,10 +1,10 @@
 """Launches blocks of 2,048 threads, which no device takes, suppresses the error that the launch
 check raises, and lets PyTorch's clamp answer. The failure looks like an oversight, and never
-succeeds.
+succeeds. Where an input is zero, which is rare, clamp has another gradient than ReLU.
 
 gallery: except_fallback
-emulated: rejected
-h100: rejected
+emulated: rejected|wrong_gradients
+h100: rejected|wrong_gradients
 """
 
 import contextlib
