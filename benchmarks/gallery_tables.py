@@ -8,7 +8,8 @@ Does not: read results (see ``tables``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.gallery.expectations import CHEATS, FLAWED, HONEST, Entry, entry
 
 Record = dict[str, Any]
 DEVICES = {"emulated": "emulated", "cuda": "H100"}
+_ON_THE_DEVICE = ("load", "interface", "values", "audit", "time")
 KINDS: dict[str, list[Path]] = {"honest": HONEST, "flawed": FLAWED, "cheats": CHEATS}
 
 
@@ -64,6 +66,30 @@ def rates(records: Mapping[str, Record]) -> list[str]:
             f"| {len(record['result']['left_behind'])} | {record['result']['seconds']:.0f} |"
         )
     return lines
+
+
+def cost(before: Record, now: Record) -> list[str]:
+    """Where the device's time goes for those that passed in two runs of the gallery."""
+    runs = _rows(before), _rows(now)
+    passed = [c for c in runs[0] if c in runs[1] and _both_passed(runs[0][c], runs[1][c])]
+    whole = sum(_spent(runs[1][c], _ON_THE_DEVICE) for c in passed)
+    lines = [
+        "| stage | median before, s | median now, s | share of all time now |",
+        "|---|---|---|---|",
+    ]
+    for title, stages in (*((s, (s,)) for s in _ON_THE_DEVICE), ("all", _ON_THE_DEVICE)):
+        spent = [[_spent(run[c], stages) for c in passed] for run in runs]
+        middle = " | ".join(f"{statistics.median(one):.3f}" for one in spent)
+        lines.append(f"| {title} | {middle} | {100 * sum(spent[1]) / whole:.1f} % |")
+    return [*lines, "", f"{len(passed)} candidates that passed in both runs."]
+
+
+def _both_passed(one: Record, other: Record) -> bool:
+    return bool(one["verdict"] == other["verdict"] == Verdict.PASSED)
+
+
+def _spent(row: Record, stages: Iterable[str]) -> float:
+    return sum(row["seconds"].get(stage, 0.0) for stage in stages)
 
 
 def _must_fail(path: Path, device: str) -> bool:

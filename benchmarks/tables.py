@@ -367,6 +367,13 @@ def gallery_rates() -> str:
     return "\n".join([*lines, "", machines(*names.values())])
 
 
+def gallery_cost() -> str:
+    """What the audit's launch census, ablation and further draws added."""
+    names = "gallery_cuda_before_census", "gallery_cuda"
+    lines = gallery_tables.cost(*(load(name) for name in names))
+    return "\n".join([*lines, "", machines(*names)])
+
+
 def gallery(kind: str) -> Callable[[], str]:
     """One kind of entries, each with its verdicts."""
 
@@ -379,6 +386,7 @@ def gallery(kind: str) -> Callable[[], str]:
 
 TABLES = {
     "gallery rates": gallery_rates,
+    "gallery cost": gallery_cost,
     "gallery honest": gallery("honest"),
     "gallery flawed": gallery("flawed"),
     "gallery cheats": gallery("cheats"),
