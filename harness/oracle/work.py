@@ -23,20 +23,18 @@ _VENDOR = re.compile(
 _PYTORCH = re.compile(r"lib(torch|c10|caffe2|aten|shm)|_C\.")
 _MOVES = re.compile(
     r"FillFunctor|fill_kernel|direct_copy_kernel|bfloat16_copy|float8_copy|CopyFunctor|copy_device"
-    r"|CatArrayBatchedCopy|BitwiseXor|bitwise_xor|spin_kernel|arange|CompareEqFunctor"
+    r"|CatArrayBatchedCopy|BitwiseXor|bitwise_xor|spin_kernel|arange|CompareEqFunctor|and_kernel"
     r"|unrolled_elementwise_kernel.*copy|triu_tril|LoadWithCast.*StoreWithCast.*copy"
 )
 """PyTorch's kernels that fill, copy, concatenate or compare, and those of our own gate."""
-_LITTLE = re.compile(
-    r"reduce_kernel.*sum_functor|sum_functor|CUDAFunctor_?[aA]dd|AddFunctor|MulFunctor"
-)
+_LITTLE = re.compile(r"sum_functor|CUDAFunctor(OnSelf|OnOther)?_add|AddFunctor|MulFunctor")
 """Those that compute what ``audit.TOLERATED`` allows."""
 _WRITTEN_BY_PYTORCH = re.compile(r"^triton_[a-z]{2,4}_")
 """What PyTorch's compiler calls the kernels that it writes: ``triton_poi_fused_relu_0``."""
 _SHARE = 0.5
 """Of the GPU's time that those may take."""
 _SHOWN = 3
-_LONGEST = 200
+_LONGEST = 300
 
 
 def kernels(table: LaunchTable, before: Iterable[Row] = ()) -> list[Kernel]:
