@@ -4,8 +4,8 @@
 
 DEVICE is ``emulated`` or ``cuda``; on a GPU what passes is clocked. Writes ``gallery_DEVICE.json``
 into OUT (committed under ``benchmarks/results``): of every entry what is expected, the verdict,
-what decided, and seconds; then what the batch left behind: processes that descend from it, and
-files that the attacks mark their success with.
+what decided, and seconds; then what the batch left behind: processes that descend from it, files
+that the attacks mark their success with, and libraries in the cache that are not what was built.
 
 Exits with 1 where a verdict is not an expected one or something was left behind.
 """
@@ -25,6 +25,7 @@ from typing import Any
 import psutil
 from spine import ROOT, commit, say
 
+from harness.build.artifacts import ArtifactStore
 from harness.devices import choose
 from harness.pool import batch
 from harness.records import Evaluation
@@ -56,6 +57,7 @@ def judge(entries: list[Entry], device: str, run: Path | None = None) -> dict[st
         )
         seconds = time.perf_counter() - begun
         left = aftermath(scratch)
+        left += [f"in the cache: {path}" for path in ArtifactStore(store).spoilt()]
     evaluations = {Path(e.generation).stem: e for e in done.evaluations}
     return {
         "seconds": round(seconds, 1),

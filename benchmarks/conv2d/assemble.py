@@ -98,7 +98,9 @@ def assemble(hopper: bool = True, emulated: bool = False) -> str:
         edits.append((_SOURCES, f"{_SOURCES}    extra_cuda_cflags={flags},\n"))
     if emulated:
         edits.append(("  return count;\n", "  return 3;\n"))
-        edits.append(("constexpr double kUsefulShare = 0.25;", "constexpr double kUsefulShare = 0.0;"))
+        edits.append(
+            ("constexpr double kUsefulShare = 0.25;", "constexpr double kUsefulShare = 0.0;")
+        )
     for old, new in edits:
         if old not in text:
             raise SystemExit(f"{SOLUTION.name} or a part no longer holds: {old!r}")

@@ -25,7 +25,9 @@ class Shape(NamedTuple):
 
     def out(self) -> tuple[int, int]:
         """Height and width of the output."""
-        sizes = zip((self.height, self.width), self.kernel, self.stride, self.padding, self.dilation)
+        sizes = zip(
+            (self.height, self.width), self.kernel, self.stride, self.padding, self.dilation
+        )
         height, width = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
         return height, width
 

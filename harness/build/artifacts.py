@@ -12,6 +12,7 @@ Does not: build, or evict.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import stat
@@ -43,6 +44,8 @@ class Artifact(Record):
     """Why it was built the stock way."""
     library: str | None = None
     """File name of the library within the artifact's folder; none where nothing was linked."""
+    sha256: str | None = None
+    """Of the library's bytes when they were copied from the builder."""
 
 
 class ArtifactStore:
@@ -65,9 +68,11 @@ class ArtifactStore:
             new = Path(scratch) / "artifact"
             new.mkdir()
             if library is not None:
-                artifact = artifact.model_copy(update={"library": f"{artifact.key[:16]}.so"})
-                _copy_regular(library, new / str(artifact.library))
-                (new / str(artifact.library)).chmod(0o444)
+                kept = new / f"{artifact.key[:16]}.so"
+                _copy_regular(library, kept)
+                kept.chmod(0o444)
+                facts = {"library": kept.name, "sha256": _digest(kept)}
+                artifact = artifact.model_copy(update=facts)
             (new / "artifact.json").write_text(artifact.model_dump_json(indent=1))
             folder = self._folder(artifact.key)
             folder.parent.mkdir(exist_ok=True)
@@ -85,6 +90,17 @@ class ArtifactStore:
             raise FileNotFoundError(f"artifact {artifact.key} has no library")
         return os.open(self._folder(artifact.key) / artifact.library, os.O_RDONLY | os.O_CLOEXEC)
 
+    def spoilt(self) -> list[Path]:
+        """What lies in the store and is not what was put there."""
+        found = []
+        for path in self._root.glob("??/*/*"):
+            if path.name == "artifact.json":
+                continue
+            made = Artifact.model_validate_json((path.parent / "artifact.json").read_text())
+            if path.name != made.library or _digest(path) != made.sha256:
+                found.append(path)
+        return found
+
     @contextlib.contextmanager
     def building(self, key: str) -> Iterator[None]:
         """Hold the right to build ``key`` among all processes of this host."""
@@ -95,6 +111,11 @@ class ArtifactStore:
 
     def _folder(self, key: str) -> Path:
         return self._root / key[:2] / key
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def _copy_regular(source: Path, target: Path) -> None:

@@ -95,6 +95,19 @@ def test_the_library_is_a_copy_that_its_builder_cannot_change(
     assert content(store, added) == before
 
 
+def test_what_was_changed_or_left_in_the_store_is_found(
+    store: ArtifactStore, built: Path, tmp_path: Path
+) -> None:
+    kept = store.add(artifact(), built)
+    assert store.spoilt() == []
+    (library,) = (path for path in tmp_path.rglob(str(kept.library)))
+    library.chmod(0o644)
+    library.write_bytes(b"another")
+    left = library.parent / "left"
+    left.write_text("by somebody")
+    assert set(store.spoilt()) == {library, left}
+
+
 def test_a_descriptor_of_a_library_is_for_reading_and_stays_here(
     store: ArtifactStore, built: Path
 ) -> None:
