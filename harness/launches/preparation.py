@@ -1,4 +1,4 @@
-"""Builds the library that counts launches, once per installation: one small file, two seconds.
+"""Builds the library that counts launches, once per installation: three small files, a few seconds.
 
 Does not: load it (see ``harness.forkserver``).
 """
@@ -11,7 +11,7 @@ from harness import preparing
 from harness.devices import cxx
 from harness.errors import UsageError
 
-_SOURCE = Path(__file__).parent / "native" / "launches.cpp"
+_NATIVE = Path(__file__).parent / "native"
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared")
 _LIBRARY = "libkernel_harness_launches.so"
 
@@ -26,12 +26,13 @@ def prepare(root: Path) -> Path:
     compiler = cxx()
     if compiler is None:
         raise UsageError("a C++ compiler is needed; install g++ or set CXX")
-    name = "launches-" + preparing.digest(
-        [_SOURCE], _SOURCE.parent, preparing.version_of(compiler), *_FLAGS
-    )
+    files = sorted(path for path in _NATIVE.iterdir() if path.is_file())
+    name = "launches-" + preparing.digest(files, _NATIVE, preparing.version_of(compiler), *_FLAGS)
 
     def make(folder: Path) -> None:
-        out = ["-o", str(folder / _LIBRARY), str(_SOURCE), "-ldl"]
-        preparing.run([compiler, *_FLAGS, *out])
+        sources = [str(path) for path in files if path.suffix == ".cpp"]
+        exports = f"-Wl,--version-script={_NATIVE / 'exports.map'}"
+        out = str(folder / _LIBRARY)
+        preparing.run([compiler, *_FLAGS, *sources, exports, "-o", out, "-ldl"])
 
     return preparing.once(root, name, make) / _LIBRARY
