@@ -15,9 +15,10 @@ from harness.build import ExtensionSpec
 from harness.emulation.preparation import NATIVE, Prepared, find, key, prepare
 from harness.generation import Generation
 from harness.grader import Grader
+from harness.pool import batch
 from harness.problems import ProblemFile
 from harness.problems import find as find_problem
-from harness.records import Verdict
+from harness.records import Evaluation, Verdict
 from harness.settings import Settings
 from tests.emulation.conftest import NEEDS_EMULATION
 
@@ -25,6 +26,7 @@ pytestmark = NEEDS_EMULATION
 
 ROOT = Path(__file__).resolve().parents[2]
 SOLUTIONS = ROOT / "solutions"
+PROBLEMS = ("relu", "softmax", "matmul", "layer_norm", "conv2d")
 DEVICE = """
 import sys
 from pathlib import Path
@@ -148,28 +150,38 @@ os._exit(0)  # as a worker ends: torch's threads for a CUDA device are not joine
     assert run(program, prepared.library, library, SOLUTIONS / "conv2d.py") == "True\n" * 3
 
 
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evaluation]:
+    """The vetted solutions, judged in one batch, by problem."""
+    folder = tmp_path_factory.mktemp("solutions")
+    for problem in PROBLEMS:
+        shutil.copy(SOLUTIONS / f"{problem}.py", folder / f"{problem}__solution.py")
+    done = batch(folder, tmp_path_factory.mktemp("run"), device="emulated")
+    assert not done.faults
+    return {evaluation.problem: evaluation for evaluation in done.evaluations}
+
+
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("problem", ["relu", "softmax", "matmul", "layer_norm", "conv2d"])
-def test_a_vetted_solution_passes(problem: str) -> None:
-    passes(find_problem(problem))
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_vetted_solution_passes(problem: str, judged: dict[str, Evaluation]) -> None:
+    passed(judged[problem])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("problem", ["relu", "softmax", "matmul", "layer_norm", "conv2d"])
+@pytest.mark.parametrize("problem", PROBLEMS)
 def test_a_vetted_solution_is_right_to_the_last_digits_in_float64(
     problem: str, tmp_path: Path
 ) -> None:
     wide = tmp_path / f"{problem}_float64.py"
     wide.write_text(find_problem(problem).source + '\nDTYPE = "float64"\nTF32 = "forbidden"\n')
-    passes(ProblemFile.read(wide))
-
-
-def passes(problem: ProblemFile) -> None:
-    """The vetted solution passes on the emulated device, and launches its kernels."""
-    text = (SOLUTIONS / f"{problem.name.removesuffix('_float64')}.py").read_text()
+    solution = (SOLUTIONS / f"{problem}.py").read_text()
     with Grader("emulated") as grader:
-        evaluation = grader.grade(Generation(problem.name, text), problem)
+        passed(grader.grade(Generation(problem, solution), ProblemFile.read(wide)))
+
+
+def passed(evaluation: Evaluation) -> None:
+    """A solution passed, and launched its kernels."""
     assert evaluation.verdict is Verdict.PASSED, [f.message for f in evaluation.findings]
     assert evaluation.launches
 
