@@ -1,7 +1,7 @@
 """Puts a conv2d variant together from its parts and the tracked solution's general kernel.
 
-    python benchmarks/conv2d/assemble.py OUT              conv2d.py (wgmma), conv2d_mma.py (mma.sync)
-    python benchmarks/conv2d/assemble.py OUT --emulated   both with plain C++ in place of PTX
+    python benchmarks/conv2d/assemble.py OUT             writes conv2d.py (wgmma), conv2d_mma.py
+    python benchmarks/conv2d/assemble.py OUT --emulated  both with plain C++ in place of PTX
 
 A variant is ``solutions/conv2d.py`` with another docstring, the parts in front of its entry
 points, and in each entry point a first try of the tensor-core kernels. The general kernel and the

@@ -27,6 +27,7 @@ BANDWIDTH = 3.35e12
 SHARED_BYTES = 227 * 1024
 QUADS, UNIT, STEP_UNITS = 8, 4, 2
 STAGE_STEPS, STAGES = 4, 4
+THREADS = 256
 USEFUL = 0.25
 PASSES = ("y", "dx", "dw")
 
@@ -42,7 +43,9 @@ class Tiling:
     """Of the tensor cores in the busiest multiprocessor."""
     shared: int = 0
     stages: int = 0
-    """Opened by a barrier, in the busiest multiprocessor."""
+    """Of products between two barriers, in the busiest multiprocessor (dweight: rows)."""
+    slots: int = 0
+    """Units of patch that each of its threads fetches."""
 
     def floor_ms(self) -> float:
         """Its products at the tensor cores' peak."""
@@ -83,7 +86,9 @@ def correlation(
             opened = rounds * chunks * per_chunk
             clocks = opened * stage_steps * 2 * (3 if split else 1) * groups * 8 // 2
             detail = f"{tile_maps} x {height}x{width}, {quads * UNIT} deep"
-            return Tiling("correlation", detail, rounds, clocks, shared, opened)
+            units = ((height - 1) * step[0] + spans[0]) * patch_width * quads
+            slots = rounds * chunks * ceil(units / THREADS)
+            return Tiling("correlation", detail, rounds, clocks, shared, opened, slots)
         quads //= 2
     return Tiling()
 
@@ -98,7 +103,9 @@ def passes(shape: Shape, split: bool, stage_steps: int, stages: int) -> dict[str
     phases: list[list[tuple[int, list[int]]]] = []
     for (k, s, p, d), size in zip(lines, (shape.height, shape.width)):
         forward.append([r * d - p for r in range(k)])
-        found = [[(f + p - r * d) // s for r in range(k) if (f + p - r * d) % s == 0] for f in range(s)]
+        found = [
+            [(f + p - r * d) // s for r in range(k) if (f + p - r * d) % s == 0] for f in range(s)
+        ]
         phases.append([(ceil((size - f) / s), taps) for f, taps in enumerate(found)])
     how = (split, stage_steps, stages)
     y = correlation(
@@ -116,7 +123,7 @@ def passes(shape: Shape, split: bool, stage_steps: int, stages: int) -> dict[str
         dx = Tiling(
             "correlation", f"{len(each)} launches", sum(one.rounds for one in each),
             sum(one.clocks for one in each), max(one.shared for one in each),
-            sum(one.stages for one in each),
+            sum(one.stages for one in each), sum(one.slots for one in each),
         )  # fmt: skip
     return {"y": y, "dx": dx, "dw": weight_gradient(shape, split)}
 
@@ -154,7 +161,7 @@ def _weight_gradient(
     per_image = 1 if shape.batch % 4 == 0 else 2 if shape.batch % 2 == 0 else 4
     band_rows = ceil(height / per_image)
     units = ceil(shape.batch * per_image / 4) * ceil(width / strip) * band_rows
-    pitch = ((strip - 1) * shape.stride[1] + (kernel_x - 1) * shape.dilation[1] + 1)
+    pitch = (strip - 1) * shape.stride[1] + (kernel_x - 1) * shape.dilation[1] + 1
     row_pitch = pitch * (channel_blocks * 8 + 1)
     starts = [tile * per_tile for tile in range(tap_tiles)]
     spans = [(min(s + per_tile, taps) - 1) // kernel_x - s // kernel_x for s in starts]
@@ -191,7 +198,9 @@ def main() -> None:
     parser.add_argument("--stage-steps", type=int, default=STAGE_STEPS)
     parser.add_argument("--stages", type=int, default=STAGES)
     asked = parser.parse_args()
-    print(f"{'':31}{'tiling':40}{'rounds':>7}{'stages':>7}{'shared':>8}{'use':>6}{'floor':>8}{'memory':>8}")
+    print(
+        f"{'':31}{'tiling':40}{'rounds':>7}{'stages':>7}{'shared':>8}{'use':>6}{'floor':>8}{'memory':>8}"
+    )
     for label, shape in LARGE.items():
         for split in (False, True):
             found = passes(shape, split, asked.stage_steps, asked.stages)
