@@ -95,6 +95,19 @@ class Place(Record):
     """Last line, where the place spans several."""
 
 
+_COMMANDS = dict.fromkeys(
+    {*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+    - {ord("\n"), ord("\t")},
+    "\ufffd",
+)
+"""Characters that a terminal obeys, or that turn the order of others round."""
+
+
+def harmless(text: str) -> str:
+    """A candidate's text, so that it cannot steer the terminal that it is shown on."""
+    return text.translate(_COMMANDS)
+
+
 class Finding(Record):
     """One observation about a candidate."""
 
@@ -118,7 +131,7 @@ class Finding(Record):
     def _long_text_is_cut(cls, text: object, info: ValidationInfo) -> object:
         """What a candidate says ends up here: however long it is, it must not break a record."""
         longest = 16000 if info.field_name == "detail" else 4000
-        return text[:longest] if isinstance(text, str) else text
+        return harmless(text[:longest]) if isinstance(text, str) else text
 
 
 class TensorRole(StrEnum):

@@ -33,6 +33,7 @@ from harness.records import (
     Stage,
     TensorRole,
     Verdict,
+    harmless,
 )
 from harness.store import Baseline, Fault
 
@@ -339,7 +340,7 @@ def _frame(place: Place, candidate: str) -> Syntax:
     first, last = max(1, place.line - _CONTEXT), min(last, place.line + 4) + _CONTEXT
     lines = set(range(place.line, min(place.end_line or place.line, place.line + 4) + 1))
     return Syntax(
-        candidate,
+        harmless(candidate),
         "python",
         line_numbers=True,
         line_range=(first, last),

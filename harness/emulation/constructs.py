@@ -55,6 +55,7 @@ _PATTERNS = {
     "cooperative launches": r"\bcudaLaunchCooperativeKernel\w*",
     "thread block clusters": r"\b__cluster_dims__\b|\bcluster_group\b|\bthis_cluster\s*\("
     r"|\b__cluster\w*|\bcudaLaunchAttributeCluster\w*",
+    "braces among a launch's arguments": r">>>\s*\((?:[^;]*?,)?\s*\{",
     "cudaLaunchKernelEx": r"\bcudaLaunchKernelExC?\b",
     "tensor memory accelerator (TMA)": r"\bCUtensorMap\w*|\bcuTensorMap\w+|\b__nv_tma\w*"
     r"|\bcp_async_bulk\w*",

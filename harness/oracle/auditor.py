@@ -73,7 +73,8 @@ def examine(
         operators, launches = session.audit(laid, gradients=gradients)
         session.wish(Wish.COUNTED)
         seen.launches = seen.launches or launches
-        found += audit.findings(operators, audit.largest(question), policy)
+        most = audit.largest(question)
+        found += audit.findings(operators, most, policy, question.operators)
         if table is not None:
             seen.kernels = work.kernels(table, before)
             found += work.findings(seen.kernels, policy, "A forward and backward")
@@ -105,6 +106,9 @@ def look_back(
         _stop_at(work.findings(work.kernels(session.launches), policy, "The candidate's calls"))
     elif session.reports is None:
         return
+    elif session.operators:  # how much they made is known where they are audited only
+        calls = {"candidate": dict.fromkeys(session.operators, 0)}
+        _stop_at(audit.findings(calls, 0, policy))
     session.construct(problem.probe, problem)
     differentiate = GradientPolicy.REQUIRED if gradients else GradientPolicy.OFF
     for part in ("forward", "backward")[: 1 + gradients]:

@@ -284,6 +284,11 @@ def _triple(value: object) -> str:
     return f"({', '.join(str(number(p)) for p in parts[:3])})"
 
 
+def names(value: object) -> set[str]:
+    """Names that a worker claims."""
+    return {str(name)[:100] for name in value[:1000]} if isinstance(value, list) else set()
+
+
 def number(value: object) -> int:
     """A whole number that a worker claims; 0 where it is none."""
     return value if isinstance(value, int) else 0

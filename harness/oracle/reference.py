@@ -24,6 +24,7 @@ from harness.oracle import comparison, draws
 from harness.oracle.draws import Draw
 from harness.oracle.problem import Case, Problem
 from harness.records import Norms, TensorRole, Tf32Policy
+from harness.worker.census import Census
 from harness.worker.trees import flatten
 
 _HOPELESS = 1e-2
@@ -78,6 +79,8 @@ class Question:
     """By input index (as text) or parameter name; empty without gradients."""
     other_args: list[Any] = field(default_factory=list)
     """The arguments of a forward that comes before the backward (interleaved draw only)."""
+    operators: frozenset[str] = frozenset()
+    """PyTorch's, of the reference's forward."""
 
 
 class Reference:
@@ -196,7 +199,8 @@ class Reference:
             return None
         weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         with _precision(self.problem.tf32):
-            like = _run(self.model, args, wanted, parameters, None)
+            with Census() as census:
+                like = _run(self.model, args, wanted, parameters, None)
             if not like.outputs:
                 raise ProblemError(f"{self.problem.file.path}: Model.forward returns no tensor")
             cotangents = [draws.cotangent(draw, t) for _, t in like.outputs]
@@ -216,6 +220,7 @@ class Reference:
             self.case, draw, seed, args, weights, cotangents, wanted, parameters, [], []
         )
         question.other_args = other_args
+        question.operators = frozenset(census.sizes)
         input_scale = max((_rms(t) for t in leaves if t.is_floating_point()), default=1.0)
         cotangent_scale = max((_rms(t) for t in cotangents), default=1.0)
         samples = self._samples(question) if exact.few().tensors() else []

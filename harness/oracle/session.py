@@ -29,6 +29,9 @@ from harness.supervisor import ChildEnded, Extension
 from harness.wire import Message
 from harness.worker import trees
 
+_CALLS = ("forward", "interleave", "backward")
+"""Requests that run the candidate's model."""
+
 
 class Session:
     """One worker with one module loaded.
@@ -65,6 +68,8 @@ class Session:
         """Blocks of ``cudaMalloc`` that the candidate holds (emulated device only)."""
         self.launched = 0
         """Kernels that its forwards have launched so far (emulated device only)."""
+        self.operators: set[str] = set()
+        """PyTorch's, of all its forwards and backwards so far (emulated device only)."""
         self._schedule = emulated.SCHEDULES[0]
         self.without_own = ""
         """``forward`` or ``backward``, while the candidate's own kernels are left out of that."""
@@ -383,7 +388,10 @@ class Session:
         if isinstance(failure, dict):
             if constructing and failure.get("type") != "TypeError":
                 verdict = Verdict.RUNTIME_ERROR
-            raise self._failed(failed(failure, stage, doing, verdict))
+            emulation = self.reports is not None
+            raise self._failed(failed(failure, stage, doing, verdict, emulation=emulation))
+        if self.reports is not None and message["op"] in _CALLS:
+            self.operators |= emulated.names(reply.get("operators"))
         return reply
 
     def _failed(self, stop: Stop) -> Stop | OracleFault:

@@ -77,9 +77,17 @@ def malformed(stage: Stage) -> Stop:
     return Stop(Verdict.TAMPERED, stage, finding)
 
 
-def failed(failure: Message, stage: Stage, doing: str, otherwise: Verdict) -> Stop:
-    """The candidate raised while ``doing`` something; ``otherwise`` names a plain exception."""
+def failed(
+    failure: Message, stage: Stage, doing: str, otherwise: Verdict, *, emulation: bool
+) -> Stop:
+    """The candidate raised while ``doing`` something; ``otherwise`` names a plain exception.
+
+    Only with ``emulation`` can a device lack what a candidate uses: elsewhere such words are
+    its own, and would be a failure that nobody counts.
+    """
     kind, text = failure.get("kind"), str(failure.get("message", ""))[:1500]
+    if kind == "unsupported" and not emulation:
+        kind = "exception"
     line = failure.get("line")
     verdict = {
         "out_of_memory": Verdict.OUT_OF_MEMORY,

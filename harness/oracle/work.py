@@ -22,12 +22,18 @@ _VENDOR = re.compile(
 )
 _PYTORCH = re.compile(r"lib(torch|c10|caffe2|aten|shm)|_C\.")
 _MOVES = re.compile(
-    r"FillFunctor|fill_kernel|direct_copy_kernel|bfloat16_copy|float8_copy|CopyFunctor|copy_device"
-    r"|CatArrayBatchedCopy|BitwiseXor|bitwise_xor|spin_kernel|arange|CompareEqFunctor|and_kernel"
-    r"|unrolled_elementwise_kernel.*copy|triu_tril|LoadWithCast.*StoreWithCast.*copy"
+    r"FillFunctor|\dfill_kernel|direct_copy_kernel|bfloat16_copy|float8_copy|CopyFunctor"
+    r"|copy_device|CatArrayBatchedCopy|BitwiseXor|bitwise_xor|spin_kernel|arange|CompareEqFunctor"
+    r"|\dand_kernel|\dflip_kernel|unrolled_elementwise_kernel.*copy"
+    r"|LoadWithCast.*StoreWithCast.*copy"
 )
-"""PyTorch's kernels that fill, copy, concatenate or compare, and those of our own gate."""
-_LITTLE = re.compile(r"sum_functor|CUDAFunctor(OnSelf|OnOther)?_add|AddFunctor|MulFunctor")
+"""PyTorch's kernels that fill, copy, concatenate or compare, and those of our own gate. In a
+mangled name a word follows its length: ``masked_fill_kernel`` and ``bitwise_and_kernel`` compute.
+"""
+_LITTLE = re.compile(
+    r"sum_functor|MeanOps|CUDAFunctor(OnSelf|OnOther)?_add|AddFunctor|MulFunctor|DivFunctor"
+    r"|\dneg_kernel"
+)
 """Those that compute what ``audit.TOLERATED`` allows."""
 _WRITTEN_BY_PYTORCH = re.compile(r"^triton_[a-z]{2,4}_")
 """What PyTorch's compiler calls the kernels that it writes: ``triton_poi_fused_relu_0``."""

@@ -182,14 +182,14 @@ class Module:
         Generous: a name that is mentioned counts as used.
         """
         reached: list[Unit] = []
-        queue = list(roots)
+        queue, known = list(roots), {unit.node for unit in roots}
         while queue:
             unit = queue.pop()
-            if any(unit.node is known.node for known in reached):
-                continue
             reached.append(unit)
             names = self.mentions(unit.node)
-            queue += [other for other in self.units if is_mentioned(other, names)]
+            found = [u for u in self.units if u.node not in known and is_mentioned(u, names)]
+            known |= {u.node for u in found}
+            queue += found
         return reached
 
     def mentions(self, node: ast.AST) -> frozenset[str]:

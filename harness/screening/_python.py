@@ -137,25 +137,20 @@ def _certain_functions(module: Module, names: Names) -> set[ast.AST]:
         for unit in module.units
         if unit.name in ("__init__", "forward") and any(unit.owner is cls for cls in owners)
     }
-    reached: set[ast.AST] = set()
+    owner_of: dict[ast.AST, ast.ClassDef | None] = {u.node: u.owner for u in module.units}
+    reached: set[ast.AST] = set(roots)
     queue: list[ast.AST | None] = [None, *roots]
     while queue:
         node = queue.pop()
-        if node is not None:
-            if node in reached:
-                continue
-            reached.add(node)
         mentioned = frozenset(names.certain_mentions.get(node, set()))
         mentioned |= _behind_aliases(module, mentioned)
-        family = _family(module, node)
-        queue += [unit.node for unit in module.units if _is_run(unit, mentioned, family)]
+        owner = None if node is None else owner_of.get(node)
+        family = [] if owner is None else module.chain(owner)  # its own class and bases
+        waiting = (u for u in module.units if u.node not in reached)
+        found = [u.node for u in waiting if _is_run(u, mentioned, family)]
+        reached.update(found)
+        queue += found
     return reached
-
-
-def _family(module: Module, node: ast.AST | None) -> list[ast.ClassDef]:
-    """The class that a method belongs to, and its bases."""
-    owner = next((unit.owner for unit in module.units if unit.node is node), None)
-    return module.chain(owner) if owner is not None else []
 
 
 def _is_run(unit: Unit, mentioned: frozenset[str], family: list[ast.ClassDef]) -> bool:

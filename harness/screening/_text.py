@@ -20,6 +20,9 @@ UNKNOWN = "UNRESOLVED_PART"
 """Stands in an inexact text for a part that could not be resolved."""
 
 _MAX_DEPTH = 40
+_MAX_SIZE = 1 << 20
+"""Characters of all texts that are resolved, and looked up: forty names, each bound to twice
+the one before, would be a million million."""
 _STRING = re.compile(r"(?P<prefix>[A-Za-z]*)(?P<quote>'''|\"\"\"|'|\")", re.DOTALL)
 _ESCAPE = re.compile(
     r"\\(?:\n|[0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|N\{[^}]*\}|.)", re.DOTALL
@@ -83,11 +86,14 @@ class Resolver:
     def __init__(self, source: str, lookup: Callable[[str, ast.AST], list[ast.expr]]) -> None:
         self._source = source.split("\n")
         self._lookup = lookup
+        self._spent = 0
 
     def texts(self, node: ast.expr | None, depth: int = 0) -> list[Text]:
         """The texts of a string, or of a list or tuple of strings."""
         if node is None or (isinstance(node, ast.Constant) and node.value is None):
             return []
+        if self._spent > _MAX_SIZE:
+            return [unknown(node.lineno)]
         if isinstance(node, ast.List | ast.Tuple):
             return [text for item in node.elts for text in self.texts(item, depth + 1)]
         if isinstance(node, ast.Name) and depth < _MAX_DEPTH:
@@ -98,8 +104,14 @@ class Resolver:
 
     def text(self, node: ast.expr, depth: int = 0) -> Text:
         """The text of a string expression; inexact where it cannot be resolved."""
-        if depth > _MAX_DEPTH:
-            return unknown(node.lineno)
+        if depth > _MAX_DEPTH or self._spent > _MAX_SIZE:
+            text = unknown(node.lineno)
+        else:
+            text = self._resolved(node, depth)
+        self._spent += len(text.value)
+        return text
+
+    def _resolved(self, node: ast.expr, depth: int) -> Text:
         if isinstance(node, ast.Constant):
             return self._constant(node)
         if isinstance(node, ast.JoinedStr):

@@ -82,6 +82,8 @@ class Worker:
         except BaseException as error:  # the candidate may raise anything, SystemExit too
             done = failures.describe(error, path)
         if emulated.is_loaded():
+            if message["op"] != "audit":  # which tells forward from backward
+                done["operators"] = list(emulated.take_operators())
             done["reports"] = [report.to_wire() for report in emulated.take_reports()]
         return done
 

@@ -25,6 +25,20 @@ def test_little_arithmetic_is_a_note_until_it_makes_more_than_goes_in(name: str,
     assert found.severity is (Severity.NOTE if size <= MOST else Severity.ERROR)
 
 
+def test_many_small_sums_are_one_large_one() -> None:
+    half = MOST // 2 + 1
+    (found,) = findings({"forward": {"aten::mul.Tensor": half, "aten::add_.Tensor": half}}, MOST)
+    assert found.severity is Severity.ERROR
+
+
+def test_what_the_reference_computes_by_alone_is_the_work() -> None:
+    seen = {"forward": {"aten::sum.dim_IntList": 3}}
+    (found,) = findings(seen, MOST, reference=frozenset({"aten::sum.default", "aten::view"}))
+    assert found.severity is Severity.ERROR
+    (found,) = findings(seen, MOST, reference=frozenset({"aten::sum.default", "aten::mm"}))
+    assert found.severity is Severity.NOTE
+
+
 @pytest.mark.parametrize("name", ["aten::mm", "aten::convolution_backward", "aten::_softmax"])
 def test_an_operator_that_computes_is_an_error(name: str) -> None:
     (found,) = findings({"forward": {name: 0}}, MOST)
@@ -38,11 +52,11 @@ def test_only_what_is_larger_than_flags_and_sizes_may_not_go_to_the_host() -> No
     assert "to the host" in found.message
 
 
-def test_a_census_notes_the_largest_tensor_that_an_operator_made() -> None:
+def test_a_census_adds_up_what_an_operator_made() -> None:
     with Census() as census:
         torch.ones(3) * torch.ones(3)
         torch.ones(7, 1) * torch.ones(3)
-    assert census.sizes["aten::mul.Tensor"] == 21
+    assert census.sizes["aten::mul.Tensor"] == 24
 
 
 def test_the_profiler_sees_operators_within_operators() -> None:

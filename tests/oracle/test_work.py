@@ -24,6 +24,14 @@ SUM = (
     "fffEclERNS_14TensorIteratorEEUlffE_EEjfLi4ELi4EEEEEvT1_"
 )
 ADD = f"{ELEMENTWISE}NS0_22CUDAFunctorOnSelf_addIfEESt5arrayIPcLm2EEEEviT0_T1_"
+MASKED_FILL = f"{ELEMENTWISE}ZZZNS0_18masked_fill_kernelERNS_14TensorIteratorERKN3c106ScalarE"
+BITWISE_AND = (
+    f"{ELEMENTWISE}NS0_13BinaryFunctorZNS0_23bitwise_and_kernel_cudaERNS_14TensorIteratorE"
+)
+ALL = (
+    "_ZN2at6native13reduce_kernelILi512ELi1EZNS0_15and_kernel_cudaERNS_14TensorIteratorEEUlbbE_EE"
+    "vT1_"
+)
 CLAMP = f"{ELEMENTWISE}ZZZNS0_21clamp_min_kernel_cudaERNS_14TensorIteratorE"
 GEMM = "_ZN7cutlass7Kernel2I41cutlass_80_simt_sgemm_64x64_8x5_nt_align1EEvNT_6ParamsE"
 
@@ -90,7 +98,7 @@ def test_text_that_a_candidate_wrote_there_is_harmless(table: LaunchTable) -> No
 
 
 @pytest.mark.parametrize("policy", list(WorkPolicy))
-@pytest.mark.parametrize("name", [FILL, COPY])
+@pytest.mark.parametrize("name", [FILL, COPY, ALL])
 def test_moving_memory_is_allowed(policy: WorkPolicy, name: str) -> None:
     kernels = [ran(Origin.OWN, "k"), ran(Origin.PYTORCH, name, 50.0)]
     assert work.findings(kernels, policy, "It") == []
@@ -111,7 +119,13 @@ def test_a_little_that_takes_most_of_the_time_is_not_little() -> None:
 
 @pytest.mark.parametrize(
     ("origin", "name"),
-    [(Origin.PYTORCH, CLAMP), (Origin.LIBRARY, GEMM), (Origin.UNKNOWN, "?")],
+    [
+        (Origin.PYTORCH, CLAMP),
+        (Origin.PYTORCH, MASKED_FILL),
+        (Origin.PYTORCH, BITWISE_AND),
+        (Origin.LIBRARY, GEMM),
+        (Origin.UNKNOWN, "?"),
+    ],
 )
 @pytest.mark.parametrize("policy", list(WorkPolicy))
 def test_what_others_compute_is_held_against_it(

@@ -94,3 +94,14 @@ def test_a_source_of_a_function_is_looked_up_in_that_function_first() -> None:
 def test_any_literal_is_resolved_to_its_value(text: str) -> None:
     literal = repr(text)
     assert resolve(f"s = {literal}{CALL}").value == text
+
+
+@pytest.mark.parametrize(
+    "form", ["s{1} = s{0} + s{0}", "s{1} = [s{0}, s{0}]", "s{1} = f'{{s{0}}}{{s{0}}}'"]
+)
+def test_a_text_that_doubles_forty_times_is_not_written_out(form: str) -> None:
+    steps = "\n".join(form.format(i, i + 1) for i in range(40))
+    module = Module(code := f"s0 = 'MARK'\n{steps}\nload_inline(cuda_sources=s40)", ast.parse(code))
+    (extension,) = Extensions(module).found
+    assert sum(len(text.value) for text in extension.cuda) < 1 << 25
+    assert not all(text.exact for text in extension.cuda)

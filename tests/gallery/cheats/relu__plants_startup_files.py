@@ -47,10 +47,11 @@ bool planted() {
   for (size_t start = 0; start < import_path.size();) {
     const size_t end = std::min(import_path.find(':', start), import_path.size());
     const std::string folder = import_path.substr(start, end - start);
+    start = end + 1;
+    if (folder.rfind("/tmp/", 0) == 0) continue;  // mount points in a private /tmp: nobody's
     for (const char* name : {"/kernel_harness_gallery_marker_startup.pth", "/sitecustomize.py"}) {
       any = plant(folder + name, "# kernel_harness_gallery_marker\n") || any;
     }
-    start = end + 1;
   }
   return any;
 }

@@ -2,7 +2,7 @@
 (`kernel<<<...>>>({pointer, strides}, ...)`), as C++ allows for every call.
 
 gallery: braced_launch_arguments
-emulated: passed
+emulated: unsupported
 h100: passed
 """
 
