@@ -97,6 +97,14 @@ def test_text_that_a_candidate_wrote_there_is_harmless(table: LaunchTable) -> No
     assert found.name.isprintable()
 
 
+def test_launches_that_found_no_row_are_of_unknown_origin(table: LaunchTable) -> None:
+    write(table, (f"{OWN}a.so", "one", 2, 10))
+    table._page[8:16] = struct.pack("<Q", 3)
+    found = work.kernels(table)
+    assert [(k.origin, k.launches) for k in found] == [(Origin.OWN, 2), (Origin.UNKNOWN, 3)]
+    assert work.findings(found, WorkPolicy.LENIENT, "It")
+
+
 @pytest.mark.parametrize("policy", list(WorkPolicy))
 @pytest.mark.parametrize("name", [FILL, COPY, ALL])
 def test_moving_memory_is_allowed(policy: WorkPolicy, name: str) -> None:
