@@ -106,6 +106,7 @@ def test_the_summary_counts_what_the_records_say(judged: Batch) -> None:
     assert judged.summary.generations == len(judged.evaluations)
 
 
+@pytest.mark.exhaustive  # make demo judges them too
 @pytest.mark.skipif(no_emulation() is not None, reason=str(no_emulation()))
 def test_a_cuda_sample_gets_its_verdict_on_the_emulated_device(tmp_path: Path) -> None:
     folder = tmp_path / "cuda"
