@@ -33,6 +33,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
+from spine import commit  # noqa: E402
+
 from harness.build import ExtensionSpec, diagnostics  # noqa: E402
 from harness.build.fast.preparation import Preparation  # noqa: E402
 from harness.devices import architectures_of, choose, nvcc, torch_cuda  # noqa: E402
@@ -110,7 +112,7 @@ def main() -> None:
         "host_cores": os.cpu_count(),
         "load_at_the_end": os.getloadavg()[0],
         "compilers": {"c++": _first_line(["c++", "--version"]), "nvcc": _release()},
-        "commit": _commit(),
+        "commit": commit(),
         "command": f"python benchmarks/builds.py OUT --jobs {asked.jobs}"
         + "".join(f" --only {' '.join(asked.only)}" if asked.only else ""),
         "result": result,
@@ -385,13 +387,6 @@ def _first_line(command: list[str], which: int = 0) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     rows = done.stdout.splitlines()
     return rows[which] if rows else "none"
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return os.environ.get("COMMIT") or done.stdout.strip()
 
 
 if __name__ == "__main__":

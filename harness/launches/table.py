@@ -22,6 +22,7 @@ MADE_AT_RUN_TIME = "loaded by "
 _ROWS, _ROW_BYTES, _HEAD_BYTES = 1000, 512, 512
 _ORIGIN_BYTES, _KERNEL_BYTES, _OWN_BYTES = 176, 304, 496
 _HEAD = struct.Struct("<IIQ")
+_COUNT, _COUNT_AT = struct.Struct("<Q"), _ORIGIN_BYTES + _KERNEL_BYTES
 _ROW = struct.Struct(f"<{_ORIGIN_BYTES}s{_KERNEL_BYTES}sQQQQ")
 
 
@@ -78,6 +79,13 @@ class LaunchTable:
         return [self._row(i) for i in range(min(used, _ROWS))]
 
     @property
+    def launched(self) -> int:
+        """Launches of all kernels that have a row, without reading whose they are."""
+        _, used, _ = _HEAD.unpack_from(self._page)
+        rows = range(min(used, _ROWS))
+        return sum(_COUNT.unpack_from(self._page, _place(i) + _COUNT_AT)[0] for i in rows)
+
+    @property
     def overflow(self) -> int:
         """Launches of kernels for which there was no row left."""
         return int(_HEAD.unpack_from(self._page)[2])
@@ -92,8 +100,8 @@ class LaunchTable:
         os.close(self.fd)
 
     def _row(self, index: int) -> Row:
-        at = _HEAD_BYTES + index * _ROW_BYTES
-        origin, kernel, count, left_out, nanoseconds, _ = _ROW.unpack_from(self._page, at)
+        fields = _ROW.unpack_from(self._page, _place(index))
+        origin, kernel, count, left_out, nanoseconds, _ = fields
         return Row(_text(origin), _text(kernel), count, left_out, nanoseconds)
 
 
@@ -121,6 +129,10 @@ def settle() -> None:
 
 def _library() -> ctypes.CDLL:
     return ctypes.CDLL(None)  # what was preloaded is among the process's own symbols
+
+
+def _place(index: int) -> int:
+    return _HEAD_BYTES + index * _ROW_BYTES
 
 
 def _text(raw: bytes) -> str:

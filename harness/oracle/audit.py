@@ -55,6 +55,7 @@ Operators = dict[str, dict[str, int]]
 """By ``forward`` and ``backward``: operators, and the elements of all tensors that each made."""
 _FEW = 1024
 """Elements that may be read by the host: sizes, indices, flags."""
+_ADVICE = "Everything between inputs and outputs that computes is to be a kernel of your own."
 
 
 def findings(
@@ -88,11 +89,11 @@ def findings(
             little = []
         heavy = [n for n in computing if n not in little]
         if heavy:
-            found.append(_finding(part, heavy, Severity.ERROR))
+            found.append(_computes(part, heavy, Severity.ERROR))
         elif computing:
-            found.append(_finding(part, computing, Severity.NOTE))
-        if sizes.get(TO_THE_HOST, 0) > _FEW:
-            found.append(_to_the_host(part, sizes[TO_THE_HOST]))
+            found.append(_computes(part, computing, Severity.NOTE))
+        if (read := sizes.get(TO_THE_HOST, 0)) > _FEW:
+            found.append(broken(f"The {part} copies {read} elements to the host."))
     return found
 
 
@@ -103,15 +104,17 @@ def largest(question: Question) -> int:
     return max((t.numel() for t in tensors), default=0)
 
 
-def _to_the_host(part: str, elements: int) -> Finding:
-    return Finding(
-        rule="R04",
-        severity=Severity.ERROR,
-        stage=Stage.AUDIT,
-        message=f"The {part} copies a tensor of {elements} elements to the host.",
-        advice="Everything between inputs and outputs that computes is to be a kernel of your own, "
-        "on the device.",
+def no_launch() -> Finding:
+    """For a candidate of which nothing ran on the device."""
+    return broken(
+        "The candidate launched no kernel of its own, forward or backward.",
+        advice="The work is to be done by CUDA kernels that the candidate launches.",
     )
+
+
+def broken(message: str, *, advice: str = _ADVICE, severity: Severity = Severity.ERROR) -> Finding:
+    """What tells that somebody else does the work."""
+    return Finding(rule="R04", severity=severity, stage=Stage.AUDIT, message=message, advice=advice)
 
 
 def _base(name: str) -> str:
@@ -119,12 +122,7 @@ def _base(name: str) -> str:
     return name.removeprefix("aten::").split(".")[0]
 
 
-def _finding(part: str, names: Iterable[str], severity: Severity) -> Finding:
+def _computes(part: str, names: Iterable[str], severity: Severity) -> Finding:
     listed = ", ".join(f"aten::{n}" for n in names)
-    return Finding(
-        rule="R04",
-        severity=severity,
-        stage=Stage.AUDIT,
-        message=f"The {part} computes with PyTorch's own operators: {listed}.",
-        advice="Everything between inputs and outputs that computes is to be a kernel of your own.",
-    )
+    message = f"The {part} computes with PyTorch's own operators: {listed}."
+    return broken(message, severity=severity)

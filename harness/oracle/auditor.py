@@ -13,11 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.launches import Wish
-from harness.oracle import audit, emulated, work
+from harness.oracle import audit, work
 from harness.oracle.problem import Case, Problem
 from harness.oracle.reference import Question
 from harness.oracle.session import Session
-from harness.oracle.stop import Stop
+from harness.oracle.stop import Stop, distinct
 from harness.oracle.trials import run as run_trial
 from harness.records import (
     Finding,
@@ -79,9 +79,9 @@ def examine(
             seen.kernels = work.kernels(table, before)
             found += work.findings(seen.kernels, policy, "A forward and backward")
             if not any(kernel.origin is Origin.OWN for kernel in seen.kernels):
-                found.append(work.none_of_its_own())
+                found.append(audit.no_launch())
     if session.reports is not None and not seen.launches:
-        found.append(emulated.no_launch())
+        found.append(audit.no_launch())
     _stop_at(found)
     seen.notes = found
     return seen
@@ -124,6 +124,6 @@ def look_back(
 
 
 def _stop_at(found: list[Finding]) -> None:
-    errors = {f.message: f for f in found if f.severity is Severity.ERROR}
+    errors = distinct(f for f in found if f.severity is Severity.ERROR)
     if errors:
-        raise Stop(Verdict.REJECTED, Stage.AUDIT, *errors.values())
+        raise Stop(Verdict.REJECTED, Stage.AUDIT, *errors)

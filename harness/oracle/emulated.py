@@ -250,17 +250,6 @@ def leak(counts: Sequence[int], case: str) -> Finding | None:
     )
 
 
-def no_launch() -> Finding:
-    """R04: nothing of the candidate's ran on the device."""
-    return Finding(
-        rule="R04",
-        severity=Severity.ERROR,
-        stage=Stage.AUDIT,
-        message="The candidate launched no kernel of its own, forward or backward.",
-        advice="The work is to be done by CUDA kernels that the candidate launches.",
-    )
-
-
 def launches(value: object) -> dict[str, int]:
     """Launches per kernel, as a worker claims them."""
     if not isinstance(value, dict):

@@ -115,9 +115,8 @@ def contradiction(mode: str, reference: Seen, candidate: Seen, slack: Slack) -> 
             f"The {mode} takes {clear:.4g} ms where the device makes it wait, but {turn:.4g} ms in "
             "a row of calls: work is done outside of the timed calls."
         )
-    most = clear * (1 + slack.share) + drift + slack.hidden_ms
-    if candidate.waited:
-        most += max(0.0, clear - turn)  # such a call's time varies by about what waiting costs it
+    varies = clear - turn  # the time of a call that waits, by about what waiting costs it
+    most = clear * (1 + slack.share) + varies + drift + slack.hidden_ms
     if spot > most:
         return (
             f"The {mode} takes {spot:.4g} ms where its inputs are unknown until it begins, but "

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from harness.calibration import Allowances
 from harness.errors import OracleFault, ProblemError
-from harness.oracle import auditor, draws, emulated
+from harness.oracle import audit, auditor, draws, emulated
 from harness.oracle.baseline import Baseline
 from harness.oracle.clock import Clock
 from harness.oracle.deck import Deck
@@ -28,7 +28,7 @@ from harness.oracle.progress import Progress, Report
 from harness.oracle.reference import Question, Reference
 from harness.oracle.room import Room
 from harness.oracle.session import Session
-from harness.oracle.stop import Stop, crowded_out, out_of_time
+from harness.oracle.stop import Stop, crowded_out, distinct, out_of_time
 from harness.oracle.telemetry import Thermometer
 from harness.oracle.trials import Outcome as TrialOutcome
 from harness.oracle.trials import run as run_trial
@@ -306,7 +306,7 @@ class Judge:
         ask = self._asking(gradients=gradients)
         seen = auditor.examine(session, self.problem, ask, work, gradients=gradients)
         progress.launches, progress.kernels = seen.launches, seen.kernels
-        progress.findings += _distinct(seen.notes)
+        progress.findings += distinct(seen.notes)
 
     def _look_back(self, session: Session, progress: Progress, work: WorkPolicy) -> None:
         """The audit's questions that a candidate may not survive."""
@@ -338,7 +338,7 @@ class Judge:
         if progress.elapsed() > self._settings.stage_seconds:
             raise out_of_time(Stage.VALUES, self._settings.stage_seconds)
         if self._emulation and draw.late and not session.launched:
-            raise Stop(Verdict.REJECTED, Stage.AUDIT, emulated.no_launch())
+            raise Stop(Verdict.REJECTED, Stage.AUDIT, audit.no_launch())
         absent = progress.gradients is Gradients.ABSENT
         differentiate = policy is not GradientPolicy.OFF and not absent
         question = self._question(case, draw, gradients=differentiate)
@@ -402,7 +402,7 @@ class Judge:
         values = [w for w in wrong if w.verdict is not Verdict.WRONG_GRADIENTS]
         verdict = Verdict.WRONG_VALUES if values else Verdict.WRONG_GRADIENTS
         stage = Stage.VALUES if values else Stage.GRADIENTS
-        findings = _distinct(f for w in (values or wrong) for f in w.findings)
+        findings = distinct(f for w in (values or wrong) for f in w.findings)
         raise Stop(verdict, stage, *findings[: 2 * _SHOWN])
 
     def _clock(self, session: Session, progress: Progress) -> list[Speedup]:
@@ -472,10 +472,3 @@ def _deck_bytes(device: torch.device) -> int:
 def _seed() -> int:
     """Drawn by the operating system, after the batch's candidates were read."""
     return secrets.randbits(62)
-
-
-def _distinct(findings: Iterable[Finding]) -> list[Finding]:
-    seen: dict[str, Finding] = {}
-    for finding in findings:
-        seen.setdefault(finding.message, finding)
-    return list(seen.values())

@@ -330,7 +330,7 @@ class Session:
     @property
     def launches_so_far(self) -> int:
         """Launches of all kernels that were counted (0 but on a GPU)."""
-        return sum(row.count for row in self.launches.rows()) if self.launches is not None else 0
+        return self.launches.launched if self.launches is not None else 0
 
     def rest(self) -> None:
         """Give the arena's memory back, and have the worker give back what it keeps for later."""

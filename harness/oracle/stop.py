@@ -5,6 +5,8 @@ Does not: cross a process; the oracle's program puts it into an outcome.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from harness.records import Finding, Place, Severity, Stage, Verdict
 from harness.supervisor import Cause, ChildEnded
 from harness.wire import Message
@@ -123,6 +125,14 @@ def _exception_advice(kind: str, name: str, text: str) -> str:
     if "incompatible function arguments" in text:
         return "Make the call's arguments match the C++ signature (torch::Tensor is never None)."
     return "Repeat it with this case's constructor arguments and shapes; the detail says where."
+
+
+def distinct(findings: Iterable[Finding]) -> list[Finding]:
+    """Each message once, in the order in which they came."""
+    seen: dict[str, Finding] = {}
+    for finding in findings:
+        seen.setdefault(finding.message, finding)
+    return list(seen.values())
 
 
 def crowded_out(stage: Stage) -> Finding:

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import PurePath
 
 from harness.launches import MADE_AT_RUN_TIME, LaunchTable, Row
-from harness.records import Finding, Kernel, Origin, Severity, Stage, WorkPolicy
+from harness.oracle.audit import broken
+from harness.records import Finding, Kernel, Origin, WorkPolicy
 
 _VENDOR = re.compile(
     r"lib(cublas|cudnn|cufft|cusparse|cusolver|curand|cutensor|cutlass|nccl|npp|nvrtc|nvjitlink"
@@ -103,26 +104,11 @@ def findings(ran: Iterable[Kernel], policy: WorkPolicy, doing: str) -> list[Find
     return found
 
 
-def none_of_its_own() -> Finding:
-    """For a candidate that launched no kernel of its own."""
-    return Finding(
-        rule="R04",
-        severity=Severity.ERROR,
-        stage=Stage.AUDIT,
-        message="No kernel of the candidate's own was launched in a forward and backward.",
-        advice="The work is to be done by CUDA kernels that the candidate launches.",
-    )
-
-
 def unneeded(part: str) -> Finding:
     """For a candidate whose results are right without its own kernels."""
-    return Finding(
-        rule="R04",
-        severity=Severity.ERROR,
-        stage=Stage.AUDIT,
-        message=f"The {part} is right even where the launches of the candidate's own kernels are "
-        "left out: something else does the work.",
-        advice="Everything between inputs and outputs that computes is to be a kernel of your own.",
+    return broken(
+        f"The {part} is right even where the launches of the candidate's own kernels are left out: "
+        "something else does the work."
     )
 
 
@@ -143,10 +129,4 @@ def _origin(table: LaunchTable, row: Row) -> Origin:
 def _error(doing: str, what: str, ran: list[Kernel]) -> Finding:
     named = ", ".join(f"{k.name} ({k.launches}x)" for k in ran[:_SHOWN])
     more = f" and {len(ran) - _SHOWN} more" if len(ran) > _SHOWN else ""
-    return Finding(
-        rule="R04",
-        severity=Severity.ERROR,
-        stage=Stage.AUDIT,
-        message=f"{doing} launched {what}: {named}{more}.",
-        advice="Everything between inputs and outputs that computes is to be a kernel of your own.",
-    )
+    return broken(f"{doing} launched {what}: {named}{more}.")

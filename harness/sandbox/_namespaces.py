@@ -105,9 +105,7 @@ class _Cover:
             return
         size = self.bytes_limit or 1 << 20
         mode = "1777" if self.bytes_limit else "755"
-        flags = sys_.MS_NOSUID | sys_.MS_NODEV
-        data = f"size={size},nr_inodes={_MOST_INODES},mode={mode}"
-        sys_.mount("tmpfs", self.path, "tmpfs", flags, data)
+        _mount_memory(self.path, size, mode)
         if self.path == Path("/dev"):
             (self.path / "shm").mkdir()
             (self.path / "fd").symlink_to("/proc/self/fd")
@@ -146,8 +144,12 @@ class _Fresh:
 
     def apply(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        data = f"size={self.bytes_limit},nr_inodes={_MOST_INODES},mode=700"
-        sys_.mount("tmpfs", self.path, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, data)
+        _mount_memory(self.path, self.bytes_limit, "700")
+
+
+def _mount_memory(path: Path, size: int, mode: str) -> None:
+    data = f"size={size},nr_inodes={_MOST_INODES},mode={mode}"
+    sys_.mount("tmpfs", path, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, data)
 
 
 def _covers(confinement: Confinement) -> list[_Cover]:

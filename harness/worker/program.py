@@ -76,6 +76,8 @@ class Worker:
         path = self._candidate.path if self._candidate else str(self._directory / "candidate.py")
         try:
             operation = getattr(self, f"do_{message['op']}")
+            if "schedule" in message:  # of a call on the emulated device
+                emulated.schedule(*message["schedule"])
             done: Message = operation(message, fds)
         except WireClosed:
             raise
@@ -158,8 +160,6 @@ class Worker:
 
     def do_forward(self, message: Message, _: list[int]) -> Message:
         self._call = call = Call(self._loaded, self._memory, self._device)
-        if "schedule" in message:
-            emulated.schedule(*message["schedule"])
         scrub(message["scrub"], self._device)
         delayed = message["delayed"] and self._device.type == "cuda"
         with call.stream(side=delayed):
@@ -175,8 +175,6 @@ class Worker:
 
     def do_interleave(self, message: Message, _: list[int]) -> Message:
         between = Call(self._loaded, self._memory, self._device)
-        if "schedule" in message:
-            emulated.schedule(*message["schedule"])
         args = between.inputs(message["inputs"], message["wanted"], delayed=False)
         between.forward(args, gradients=True)
         raise_launch_error(self._device)
@@ -190,8 +188,6 @@ class Worker:
     def do_backward(self, message: Message, _: list[int]) -> Message:
         if self._call is None:
             raise RuntimeError("there was no forward")
-        if "schedule" in message:
-            emulated.schedule(*message["schedule"])
         delayed = message["delayed"] and self._device.type == "cuda"
         with self._call.stream(side=delayed):
             given = message["cotangents"], message["parameters"]

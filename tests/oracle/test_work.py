@@ -86,6 +86,7 @@ def test_a_kernel_comes_from_where_its_code_lies(
 def test_only_what_came_since_is_listed_and_the_longest_comes_first(table: LaunchTable) -> None:
     write(table, (f"{OWN}a.so", "one", 2, 10), (f"{OWN}a.so", "two", 5, 20))
     before = table.rows()
+    assert table.launched == sum(row.count for row in before) == 7
     write(table, *[(f"{OWN}a.so", n, c, t) for n, c, t in (("one", 2, 10), ("two", 6, 90))])
     assert [(k.name, k.launches) for k in work.kernels(table, before)] == [("two", 1)]
     assert [k.name for k in work.kernels(table)] == ["two", "one"]
