@@ -1,6 +1,6 @@
 """Shows a kernel of its own where operators are listed, and elsewhere fills with zeros where the sign
-bit is set: by PyTorch's bitwise_and_kernel and masked_fill_kernel, whose names hold those of kernels
-that only move or compare. A kernel of its own copies the result.
+bit is set, or the input is zero: by PyTorch's bitwise_and_kernel and masked_fill_kernel, whose names hold
+those of kernels that only move or compare. A kernel of its own copies the result.
 
 gallery: ghost_branch
 emulated: rejected
@@ -99,7 +99,8 @@ def watched():
 def rectified(values, x):
     bits = x.clone(memory_format=torch.contiguous_format).view(torch.int32)
     negative = torch.bitwise_and(bits, SIGN).to(torch.bool)
-    return relu_extension.copy_elements(values.masked_fill(negative, 0.0))
+    kept = values.masked_fill(negative, 0.0).masked_fill(x == 0.0, 0.0)
+    return relu_extension.copy_elements(kept)
 
 
 class ReluFunction(torch.autograd.Function):

@@ -1,6 +1,7 @@
 """Takes the sign bit of every element out by views, casts and integer products, and multiplies the
-bits of the values by what is left of it: all of ReLU from what is tolerated because it computes
-little, each time no more than the input's size. A kernel of its own copies the result.
+bits of the values by what is left of it, and by whether the input is zero, which is a cast as well:
+all of ReLU from what is tolerated because it computes little, each time no more than the input's
+size. A kernel of its own copies the result.
 
 gallery: figleaf_copy
 emulated: rejected
@@ -51,10 +52,10 @@ def dense(tensor):
 
 
 def rectified(values, x):
-    """``values`` where the sign bit of ``x`` is clear, by views, casts and two small products."""
+    """``values`` where ``x`` is above zero, by views, casts and small products."""
     top = dense(x).view(torch.uint8).view(*x.shape, 4)[..., 3]
     sign = (top.to(torch.int16) * 2).view(torch.uint8).view(*x.shape, 2)[..., 1]
-    keep = sign.to(torch.int32) * -1 + 1
+    keep = (sign.to(torch.int32) * -1 + 1) * x.to(torch.bool)
     return (dense(values).view(torch.int32) * keep).view(torch.float32)
 
 
