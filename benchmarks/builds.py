@@ -265,6 +265,8 @@ def child(candidate: Path, problem: Path, libraries: list[Path]) -> None:
     exec(compile(extract(candidate.read_text()).candidate or "", "candidate", "exec"), module)
     cuda = torch.cuda.is_available() and "examples/generations/cpp" not in str(candidate)
     device = "cuda" if cuda and "relu_cpp" not in candidate.name else "cpu"
+    declared = getattr(task, "DTYPE", None)
+    dtype = getattr(torch, declared) if declared else None
     torch.manual_seed(0)
     if device == "cuda":
         draws = [(task.get_init_inputs(), task.get_inputs())]
@@ -276,8 +278,8 @@ def child(candidate: Path, problem: Path, libraries: list[Path]) -> None:
         torch.manual_seed(1)
         make = module["ModelNew"]
         model = make(**arguments) if isinstance(arguments, dict) else make(*arguments)
-        model = model.to(device)
-        given = [x.to(device) if isinstance(x, torch.Tensor) else x for x in inputs]
+        model = model.to(device, dtype)
+        given = [_placed(x, device, dtype) for x in inputs]
         wanted = getattr(task, "GRADIENTS", "required") != "off"
         given = [_leaf(x) if wanted else x for x in given]
         output = model(*given)
@@ -293,6 +295,13 @@ def child(candidate: Path, problem: Path, libraries: list[Path]) -> None:
             raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
             hashes[f"{number} {name}"] = hashlib.sha256(raw.numpy().tobytes()).hexdigest()
     print(json.dumps(hashes))
+
+
+def _placed(value: Any, device: str, dtype: Any) -> Any:
+    """A tensor on the device, in the problem's declared precision where it is a floating one."""
+    if not hasattr(value, "is_floating_point"):
+        return value
+    return value.to(device, dtype if value.is_floating_point() else None)
 
 
 def _leaf(value: Any) -> Any:

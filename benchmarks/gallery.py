@@ -7,6 +7,10 @@ into OUT (committed under ``benchmarks/results``): of every entry what is expect
 what decided, and seconds; then what the batch left behind: processes that descend from it, files
 that the attacks mark their success with, and libraries in the cache that are not what was built.
 
+With ``--only``, entries whose names hold one of the words are graded, and the file is
+``gallery_DEVICE_again.json``. In the tables its entries take the place of those of the full run
+that is committed, which it names (``over``). A later one does not add to it: name all that changed.
+
 Exits with 1 where a verdict is not an expected one or something was left behind.
 """
 
@@ -67,6 +71,12 @@ def judge(entries: list[Entry], device: str, run: Path | None = None) -> dict[st
     }
 
 
+def full_run(device: str) -> str | None:
+    """The commit of the full run that is committed."""
+    path = ROOT / "benchmarks" / "results" / f"gallery_{device}.json"
+    return json.loads(path.read_text())["commit"] if path.exists() else None
+
+
 def row(one: Entry, evaluation: Evaluation | None, device: str) -> dict[str, Any]:
     """One entry and what came of it."""
     expected = sorted(one.expected(device))
@@ -113,8 +123,11 @@ def main() -> None:
     given = parser.parse_args()
     entries = [entry(path) for path in (*HONEST, *FLAWED, *CHEATS)]
     if given.only:
-        entries = [e for e in entries if any(word in str(e.path) for word in given.only)]
-    record = {
+        names = {f"{e.kind}/{e.path.stem}": e for e in entries}
+        entries = [e for name, e in names.items() if any(word in name for word in given.only)]
+        if not entries:
+            parser.error(f"no entry is named like {' or '.join(given.only)}")
+    record: dict[str, Any] = {
         "device": choose(given.device)[0].model_dump(mode="json"),
         "host_cores": os.cpu_count(),
         "commit": commit(),
@@ -122,8 +135,10 @@ def main() -> None:
         + (f" --only {' '.join(given.only)}" if given.only else ""),
         "result": judge(entries, given.device, given.run),
     }
+    if given.only:
+        record["over"] = full_run(given.device)
     given.out.mkdir(parents=True, exist_ok=True)
-    path = given.out / f"gallery_{given.device}.json"
+    path = given.out / f"gallery_{given.device}{'_again' if given.only else ''}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     result: Any = record["result"]
     wrong = [r for r in result["rows"] if not r["as_expected"]]

@@ -1,7 +1,8 @@
 """The gallery's tables, as lines, from its entries and its result records.
 
 A device that has not judged the gallery yet has no record: its column then holds what is
-expected, in brackets, and the rates say so.
+expected, in brackets, and the rates say so. What changed after a full run can be graded
+again by itself: those entries take the place of the full run's.
 
 Does not: read results (see ``tables``).
 """
@@ -20,6 +21,32 @@ Record = dict[str, Any]
 DEVICES = {"emulated": "emulated", "cuda": "H100"}
 _ON_THE_DEVICE = ("load", "interface", "values", "audit", "time")
 KINDS: dict[str, list[Path]] = {"honest": HONEST, "flawed": FLAWED, "cheats": CHEATS}
+
+
+def overlaid(full: Record, again: Record) -> Record:
+    """A full run with the entries of a later, partial run in the place of its own.
+
+    Raises:
+        ValueError: the partial run was made over another full run, on another device, or holds
+            unknown entries.
+    """
+    if (over := again.get("over")) != full["commit"]:
+        raise ValueError(
+            f"entries were graded again over a full run at {str(over)[:10]}, "
+            f"and the full run is now one at {full['commit'][:10]}"
+        )
+    names = [run["device"]["name"] for run in (full, again)]
+    if names[0] != names[1]:
+        raise ValueError(f"graded again on {names[1]}, and the full run was on {names[0]}")
+    later = _rows(again)
+    if unknown := later.keys() - {path.stem for paths in KINDS.values() for path in paths}:
+        raise ValueError(f"graded again, but not in the gallery: {', '.join(sorted(unknown))}")
+    left = [*full["result"]["left_behind"], *again["result"]["left_behind"]]
+    rows = list((_rows(full) | later).values())
+    return full | {
+        "result": full["result"] | {"rows": rows, "left_behind": left},
+        "later": len(later),
+    }
 
 
 def entries(kind: str, records: Mapping[str, Record]) -> list[str]:
@@ -65,6 +92,10 @@ def rates(records: Mapping[str, Record]) -> list[str]:
             f"| {counts['flawed']} | {counts['cheats']} | {_share(len(passed), len(wrong))} "
             f"| {len(record['result']['left_behind'])} | {record['result']['seconds']:.0f} |"
         )
+    for device, title in DEVICES.items():
+        if later := records.get(device, {}).get("later"):
+            said = f"{later} of the entries are from a later run of these alone"
+            lines += ["", f"{title}: {said}; the seconds are those of the full run."]
     return lines
 
 

@@ -124,9 +124,13 @@ def _scaling(records: dict[str, dict[str, Any]]) -> list[str]:
             if one and name == f"throughput_{part}_{r.get('devices')}devices":
                 ratio = r["verdicts_per_hour"] / one["result"]["verdicts_per_hour"]
                 built = "nothing" if part == "ours" else "all"
+                cores = [run.get("host_cores") for run in (record, one)]
+                more = (
+                    "" if cores[0] == cores[1] else f", on {cores[0]} cores in place of {cores[1]}"
+                )
                 said.append(
                     f"{r['devices']} GPUs judge {_times(ratio)} as many an hour as one, "
-                    f"with {built} built."
+                    f"with {built} built{more}."
                 )
     return said
 

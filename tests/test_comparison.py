@@ -4,6 +4,7 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,50 @@ def test_a_partial_run_of_the_peer_is_said() -> None:
     assert "KernelBench's over ours with nothing built: 5.0x" in text
     assert "Ours is over 56 candidates, KernelBench's evaluation over the first 20" in text
     assert "4 GPUs judge 3.0x as many an hour as one" in text
+
+
+def gallery_run(**rows: str) -> dict[str, Any]:
+    """A run of some of the gallery's cheats, each with its verdict."""
+    made = [
+        {"candidate": name, "verdict": verdict, "as_expected": verdict == "rejected"}
+        for name, verdict in rows.items()
+    ]
+    result = {"rows": made, "left_behind": [], "seconds": 300.0}
+    return {"commit": "a" * 40, "device": {"name": "one"}, "result": result}
+
+
+def test_what_was_graded_again_stands_in_for_the_full_run() -> None:
+    from gallery_tables import entries, overlaid, rates
+
+    full = gallery_run(relu__sign_bits="passed", relu__zeros="rejected")
+    again = gallery_run(relu__sign_bits="rejected") | {"commit": "b" * 40, "over": "a" * 40}
+    records = {"cuda": overlaid(full, again)}
+    text = "\n".join(rates(records))
+    assert "1 of 2" in "\n".join(rates({"cuda": full}))
+    assert "| 2 of 2 | 0 of 2 (0.0 %) | 0 | 300 |" in text
+    assert "1 of the entries are from a later run" in text
+    (row,) = [line for line in entries("cheats", records) if "relu: sign bits" in line]
+    assert row.endswith("| rejected |")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"over": "c" * 40}, "the full run is now one at aaaaaaaaaa"),
+        ({"over": None}, "the full run is now one at aaaaaaaaaa"),
+        ({"device": {"name": "other"}}, "graded again on other, and the full run was on one"),
+        (gallery_run(relu__nobody="rejected"), "not in the gallery: relu__nobody"),
+    ],
+)
+def test_what_was_graded_again_over_something_else_is_refused(
+    change: dict[str, Any], said: str
+) -> None:
+    from gallery_tables import overlaid
+
+    full = gallery_run(relu__sign_bits="passed")
+    again = gallery_run(relu__sign_bits="rejected") | {"over": "a" * 40} | change
+    with pytest.raises(ValueError, match=said):
+        overlaid(full, again)
 
 
 def test_tables_of_the_clock_say_what_the_records_hold() -> None:
