@@ -9,6 +9,7 @@
     └── HarnessFault            our failure, never a verdict (exit code 3)
         ├── OracleFault         the trusted process failed or died
         ├── ForkServerFault     the process that makes workers failed or died
+        ├── ReaderFault         a process that reads texts failed (not: a text took too much)
         ├── BuildFault          the build tools themselves could not run
         ├── PreparationFault    the emulated device could not be built
         └── DeviceFault         the device failed a health check
@@ -54,6 +55,10 @@ class OracleFault(HarnessFault):
 
 class ForkServerFault(HarnessFault):
     """The fork server, which makes workers, failed or died."""
+
+
+class ReaderFault(HarnessFault):
+    """A process that extracts and screens texts failed, and not by the text's doing."""
 
 
 class BuildFault(HarnessFault):

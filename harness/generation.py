@@ -67,6 +67,12 @@ class Prepared:
     """Seconds spent ready and waiting for a device."""
 
     @property
+    def candidate_sha256(self) -> str | None:
+        """Hash of the candidate, if one was found."""
+        text = self.candidate
+        return None if text is None else hashlib.sha256(text.encode()).hexdigest()
+
+    @property
     def elapsed(self) -> float:
         """Seconds since its text was first looked at."""
         return time.perf_counter() - self.begun

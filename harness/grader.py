@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -31,7 +30,8 @@ from harness.generation import Generation, Prepared
 from harness.launches import prepare as prepare_census
 from harness.oracle_link import Artifact, OracleLink, Report, no_artifact
 from harness.problems import ProblemFile
-from harness.reading import look_over, settled, take_candidate
+from harness.readers import Readers
+from harness.reading import Reading, settled
 from harness.records import (
     DeviceKind,
     Evaluation,
@@ -50,7 +50,7 @@ from harness.records import (
     WorkPolicy,
 )
 from harness.resources import answers
-from harness.sandbox import Level, available
+from harness.sandbox import Level, require
 from harness.settings import Settings
 from harness.store import allowances_of
 from harness.supervisor import Child, ForkServer, Limits
@@ -70,14 +70,6 @@ def start_server(settings: Settings, gpus: Iterable[Gpu | None]) -> ForkServer:
     return ForkServer.start(census=prepare_census(settings.prepared_dir) if counted else None)
 
 
-def _check_sandbox(required: Level) -> None:
-    if required is not Level.LIMITS and not available().at_least(required):  # LIMITS always works
-        raise UsageError(
-            f"sandbox {required} is required, and this machine offers {available()}; "
-            "kernel-harness doctor says how to raise it"
-        )
-
-
 class Grader:
     """Judges generations on one device; use as a context manager."""
 
@@ -91,6 +83,7 @@ class Grader:
         clocked: bool = True,
         hidden: tuple[Path, ...] = (),
         server: ForkServer | None = None,
+        readers: Readers | None = None,
         architectures: str | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
@@ -104,6 +97,7 @@ class Grader:
             clocked: Whether to measure speedups of what passes.
             hidden: What candidates must not see, besides the cache.
             server: A fork server to share; one of its own by default.
+            readers: Processes for texts that were started ahead; they end with the grader.
             architectures: What to build for, as torch names it; the device's own by default.
             say: Called with a sentence when something of the host's is waited for.
         """
@@ -124,21 +118,24 @@ class Grader:
         self._workshop: Workshop | None = None
         self._link: OracleLink | None = None
         self._leased = False
+        self._reading = Reading(self.settings, readers or Readers())
         self._batch = secrets.token_hex(8)
         self._judged = 0
 
     def __enter__(self) -> Self:
-        """Start the fork server; nobody waits for it before it is needed.
+        """Start the processes; nobody waits for one before it is needed.
 
         Raises:
             PreparationFault: the emulated device could not be built (once per installation).
             UsageError: the sandbox that is required does not work on this machine.
         """
-        _check_sandbox(Level(self.settings.require_sandbox))
+        require(Level(self.settings.require_sandbox))
         self.settings.cache_dir.mkdir(parents=True, exist_ok=True)
+        self._owned.callback(self._reading.close)
         if self._shared is not None:
             self._server = self._shared
         else:
+            self._reading.warm()
             self._server = start_server(self.settings, (self._gpu,))
             self._owned.callback(self._server.close)
         if self._emulated:
@@ -166,6 +163,7 @@ class Grader:
 
     def abandon(self) -> None:
         """End every process at once, so that no thread waits for one; nothing works after."""
+        self._reading.close()
         self._running.close()
         self._makers.close()
 
@@ -204,13 +202,13 @@ class Grader:
     def read(
         self, generation: Generation, problem: ProblemFile, report: Report | None = None
     ) -> Prepared:
-        """Extract and screen, which takes no processes and little time."""
+        """Extract and screen, which takes little time. Safe to call from several threads."""
         prepared = Prepared(generation, problem, datetime.now(UTC).isoformat(timespec="seconds"))
         on_cpu = self.device.kind is DeviceKind.CPU
         waived = self._policy_of(problem) is GradientPolicy.OFF
-        self._run(Stage.EXTRACT, take_candidate, prepared, report)
+        self._run(Stage.EXTRACT, self._reading.take_candidate, prepared, report)
         if prepared.evaluation is None:
-            look = functools.partial(look_over, on_cpu=on_cpu, waived=waived)
+            look = functools.partial(self._reading.look_over, on_cpu=on_cpu, waived=waived)
             self._run(Stage.SCREEN, look, prepared, report)
         return prepared
 
@@ -458,16 +456,13 @@ class Grader:
     ) -> Evaluation:
         problem, generation = prepared.problem, prepared.generation
         rank = list(Severity)
-        candidate = prepared.candidate
         return Evaluation(
             harness_version=__version__,
             generation=generation.name,
             problem=problem.name,
             fingerprints=Fingerprints(
                 generation=generation.sha256,
-                candidate=None
-                if candidate is None
-                else hashlib.sha256(candidate.encode()).hexdigest(),
+                candidate=prepared.candidate_sha256,
                 problem=problem.sha256,
             ),
             verdict=verdict,

@@ -42,6 +42,12 @@ class Settings(BaseSettings):
     """Where artifacts and baselines are kept; candidates never see it."""
     prepared_dir: Path = Field(default_factory=_prepared_home)
     """Where the emulated device and precompiled headers are kept; candidates may read it."""
+    text_bytes: int = 1 << 20
+    """Longest raw answer that is read, as UTF-8."""
+    text_seconds: float = 20.0
+    """Processor time that extracting a candidate may take, and as much again for screening it."""
+    text_memory_bytes: int = 2 << 30
+    """Memory that either may take."""
     build_seconds: float = 600.0
     """Time limit of one extension's build."""
     load_seconds: float = 60.0

@@ -29,6 +29,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from harness.environment import clean_environment
 from harness.errors import ForkServerFault
 from harness.sandbox import Level, kill_tree, tree_usage
 from harness.settings import Settings
@@ -118,7 +119,7 @@ class ForkServer:
                     *([] if library is None else [str(library)]),
                 ],
                 pass_fds=[theirs.fileno()],
-                env=_clean_environment() | ({"LD_PRELOAD": str(census)} if census else {}),
+                env=clean_environment() | ({"LD_PRELOAD": str(census)} if census else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=None,
@@ -469,17 +470,3 @@ def ending(child: Child) -> Iterator[Child]:
         yield child
     finally:
         child.kill()
-
-
-def _clean_environment() -> dict[str, str]:
-    """What the fork server and so every worker inherits: no secrets, no import tricks."""
-    keep = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME")
-    prefixes = ("CUDA_", "TORCH_CUDA_", "KERNEL_HARNESS_")
-    environment = {k: v for k, v in os.environ.items() if k in keep or k.startswith(prefixes)}
-    root = str(Path(__file__).resolve().parent.parent)
-    inherited = os.environ.get("PYTHONPATH")
-    environment["PYTHONPATH"] = os.pathsep.join([root, *([inherited] if inherited else [])])
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as the driver counts, so that N is GPU N
-    environment["OPENBLAS_NUM_THREADS"] = "1"  # numpy's pool would start with the import
-    return environment

@@ -77,13 +77,17 @@ def grade(
     as_json: JsonOption = False,
 ) -> None:
     """Judge one generation: one verdict, every finding, and what to do next."""
+    from harness.readers import Readers
+
+    readers = Readers()
+    readers.warm()  # while the rest is imported
     from harness import report, timetable
     from harness.extract import extract
     from harness.generation import Generation
     from harness.grader import Grader
     from harness.mapping import problem_of
     from harness.problems import find
-    from harness.records import Verdict
+    from harness.records import Stage, Verdict
     from harness.store import BaselineStore
 
     generation = Generation.read(file)
@@ -92,14 +96,23 @@ def grade(
     _announce(device)
     with (
         StageProgress(_err, enabled=not as_json) as progress,
-        Grader(device, settings=_settings(sandbox), **terms, clocked=clock, say=_say) as grader,
+        Grader(
+            device,
+            settings=_settings(sandbox),
+            **terms,
+            clocked=clock,
+            readers=readers,
+            say=_say,
+        ) as grader,
     ):
         evaluation = grader.grade(generation, task, progress.stage)
         stored = BaselineStore(grader.settings.cache_dir).find(task.sha256, grader.device)
     if as_json:
         _print_json(evaluation.model_dump(mode="json"))
     else:
-        candidate = extract(generation.text).candidate
+        # What ended there took too much to be looked at here, or holds no candidate.
+        early = evaluation.stage is Stage.EXTRACT
+        candidate = None if early else extract(generation.text).candidate
         _out.print(report.evaluation(evaluation, candidate, stored))
         if timings:
             _out.print()
@@ -286,13 +299,16 @@ def prompt(
     from harness.generation import Generation
     from harness.problems import find
     from harness.prompting import hardware_of, render_feedback, render_task
+    from harness.records import Stage
     from harness.screening import RULES
 
     if (feedback is None) != (evaluation is None):
         raise UsageError("--feedback and --evaluation go together: the answer, and its record")
     if feedback is not None and evaluation is not None:
         record = _evaluation(evaluation)
-        text = render_feedback(record, extract(Generation.read(feedback).text).candidate or "")
+        early = record.stage is Stage.EXTRACT  # it took too much to be looked at here, or is none
+        answer = "" if early else extract(Generation.read(feedback).text).candidate or ""
+        text = render_feedback(record, answer)
     else:
         file = find(problem, problems)
         hardware = hardware_of(choose(device)[0])

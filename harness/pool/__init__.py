@@ -1,6 +1,6 @@
 """A batch: every generation of a directory, prepared on the CPU cores while devices judge.
 
-One thread reads texts, several build, and each device has a station that judges one
+Some threads read texts, several build, and each device has a station that judges one
 candidate at a time, so nothing else of ours runs on it while it clocks. Every evaluation
 is on disk as soon as it ends, and a batch that was killed goes on where it stopped.
 ``docs/design/pipeline.md`` gives the reasons.

@@ -1,8 +1,9 @@
-"""The threads of a batch: one reads texts, several build, one for each device judges.
+"""The threads of a batch: some read texts, several build, one for each device judges.
 
 A text is read (extracted and screened) in milliseconds and a build takes a minute, so all
 texts are read first come, without waiting for a builder, and what is rejected has its verdict
-at once. Builders work ahead of the devices without limit: what is ready is a few kilobytes.
+at once. A hostile one can take seconds, so more than one thread reads. Builders work ahead of
+the devices without limit: what is ready is a few kilobytes.
 
 Does not: decide what is asked for (see ``batches``), or which candidate comes next.
 """
@@ -31,12 +32,14 @@ from harness.timings import Session
 
 Work = tuple[Task, Generation]
 
+_MOST_READERS = 4
+"""Each has a process of some 60 MB."""
 _END_SECONDS = 5.0
 """How long a device's thread may take to notice the end; it has nothing left to do."""
 
 
 class Pipeline:
-    """One text thread, the builders, the devices' stations, and the run's files."""
+    """Text threads, builders, the devices' stations, and the run's files."""
 
     def __init__(
         self, graders: Sequence[Grader], settings: Settings, run: Run, watch: Watch
@@ -51,7 +54,7 @@ class Pipeline:
             Station(number, grader, self._ready, self._events.put, self._postpone)
             for number, grader in enumerate(graders)
         ]
-        self._texts = ThreadPoolExecutor(1)
+        self._texts = ThreadPoolExecutor(min(_MOST_READERS, settings.build_jobs))
         self._builders = ThreadPoolExecutor(settings.build_jobs)
         self._open: dict[str, str] = {}
         self._faults: list[Fault] = []
@@ -125,7 +128,7 @@ class Pipeline:
             devices_lost=tuple(s.lost for s in self._stations if s.lost is not None),
         )
 
-    # On the text thread and the builders' threads
+    # On the text threads and the builders' threads
 
     def _guarded(self, step: Callable[..., None], name: str, *arguments: object) -> None:
         """A step whose every failure is told, so that nobody waits for this generation."""

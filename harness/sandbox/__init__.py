@@ -15,7 +15,7 @@ and the memory it uses (poll ``tree_usage``), nor how it talks to the supervisor
 
 from harness.sandbox._confine import confine
 from harness.sandbox._policy import Confinement, Level, runtime_paths
-from harness.sandbox._probe import available, explain
+from harness.sandbox._probe import available, explain, require
 from harness.sandbox._watch import Usage, die_with, kill_tree, tree_usage
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "die_with",
     "explain",
     "kill_tree",
+    "require",
     "runtime_paths",
     "tree_usage",
 ]

@@ -12,6 +12,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+from harness.errors import UsageError
 from harness.sandbox import _landlock
 from harness.sandbox import _syscalls as sys_
 from harness.sandbox._policy import Confinement, Level
@@ -28,6 +29,19 @@ def available() -> Level:
     if _landlock.abi() >= _landlock.LEVEL_ABI and _fault(Level.LANDLOCK) is None:
         return Level.LANDLOCK
     return Level.LIMITS
+
+
+def require(level: Level) -> None:
+    """Have at least this level.
+
+    Raises:
+        UsageError: it does not work on this machine.
+    """
+    if level is not Level.LIMITS and not available().at_least(level):  # LIMITS always works
+        raise UsageError(
+            f"sandbox {level} is required, and this machine offers {available()}; "
+            "kernel-harness doctor says how to raise it"
+        )
 
 
 def explain() -> list[str]:

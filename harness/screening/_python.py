@@ -63,7 +63,7 @@ def parse(candidate: str) -> ast.Module | Finding:
             "R09",
             ERROR,
             1,
-            f"Python cannot parse the code: {error or type(error).__name__}.",
+            f"Python cannot parse the code: {str(error) or type(error).__name__}.",
             "Write plain text without null characters, and nest less deeply.",
         )
 
