@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from harness.build import Artifact, Builder, BuildFailure, ExtensionSpec, diagnostics, gaps
 from harness.devices import nvcc
 from harness.generation import Prepared
+from harness.readers import Exceeded, Readers
 from harness.records import Build, DeviceKind, Finding, Route, Severity, Stage, Verdict
 from harness.settings import Settings
 from harness.supervisor import Cause, Child, ChildEnded, ending
@@ -43,6 +44,8 @@ class Workshop:
     settings: Settings
     worker: Callable[[], Child]
     """Makes a worker without a device."""
+    readers: Readers
+    """What looks through sources for the emulated device."""
 
     def build(self, prepared: Prepared) -> Verdict | None:
         """Build everything that a candidate asks for; the verdict where that ends it."""
@@ -89,10 +92,8 @@ class Workshop:
         """Build one extension; why not, where that fails."""
         candidate = prepared.candidate or ""
         emulated = self.kind is DeviceKind.EMULATED
-        if emulated and (found := gaps.unsupported(spec, candidate)):
-            return Verdict.UNSUPPORTED, found
-        if emulated and (found := gaps.refused(spec, candidate)):
-            return Verdict.BUILD_FAILED, found
+        if emulated and (refusal := self._gaps(spec, candidate)) is not None:
+            return refusal
         kept = self.builder.find(spec)
         try:
             artifact = kept or self.builder.build(spec)
@@ -104,6 +105,22 @@ class Workshop:
         if emulated and (found := gaps.missing(spec, artifact.log, candidate)):
             return Verdict.UNSUPPORTED, found
         return Verdict.BUILD_FAILED, diagnostics.findings(spec, artifact.log, candidate)
+
+    def _gaps(self, spec: ExtensionSpec, candidate: str) -> Refusal | None:
+        """What the sources alone say against the emulated device."""
+        message = {"op": "gaps", "text": candidate, "spec": spec.model_dump(mode="json")}
+        limits = self.settings
+        try:
+            found = self.readers.ask(message, limits.text_seconds, limits.text_memory_bytes)
+        except Exceeded as error:
+            return Verdict.BUILD_FAILED, [_too_costly(error)]
+        for name, verdict in (
+            ("unsupported", Verdict.UNSUPPORTED),
+            ("refused", Verdict.BUILD_FAILED),
+        ):
+            if found[name]:
+                return verdict, [Finding.model_validate(f) for f in found[name]]
+        return None
 
     def make_late(self, spec: ExtensionSpec, prepared: Prepared) -> None:
         """Build what was ``Unbuilt``; a refusal is kept for when it is asked for again."""
@@ -160,6 +177,16 @@ def _no_gpu(addition: str) -> Refusal:
         "build of PyTorch.",
     )
     return Verdict.UNSUPPORTED, [finding]
+
+
+def _too_costly(error: Exceeded) -> Finding:
+    return Finding(
+        rule="build.too_costly",
+        severity=Severity.ERROR,
+        stage=Stage.BUILD,
+        message=f"Looking through the sources for what is not emulated {error}.",
+        advice="Write less, and no thousands of functions or statements of one kind.",
+    )
 
 
 _ENDS = {

@@ -118,7 +118,8 @@ class Grader:
         self._workshop: Workshop | None = None
         self._link: OracleLink | None = None
         self._leased = False
-        self._reading = Reading(self.settings, readers or Readers())
+        self._readers = readers or Readers()
+        self._reading = Reading(self.settings, self._readers)
         self._batch = secrets.token_hex(8)
         self._judged = 0
 
@@ -131,11 +132,11 @@ class Grader:
         """
         require(Level(self.settings.require_sandbox))
         self.settings.cache_dir.mkdir(parents=True, exist_ok=True)
-        self._owned.callback(self._reading.close)
+        self._owned.callback(self._readers.close)
         if self._shared is not None:
             self._server = self._shared
         else:
-            self._reading.warm()
+            self._readers.warm()
             self._server = start_server(self.settings, (self._gpu,))
             self._owned.callback(self._server.close)
         if self._emulated:
@@ -147,7 +148,9 @@ class Grader:
             self._workers = self._server
             architectures = self._architectures
             builder = Builder(self._server, self.settings, architectures=architectures)
-        self._workshop = Workshop(builder, self.device.kind, self.settings, self._worker)
+        self._workshop = Workshop(
+            builder, self.device.kind, self.settings, self._worker, self._readers
+        )
         self._link = OracleLink(self._start_oracle, self._opening)
         return self
 
@@ -163,7 +166,7 @@ class Grader:
 
     def abandon(self) -> None:
         """End every process at once, so that no thread waits for one; nothing works after."""
-        self._reading.close()
+        self._readers.close()
         self._running.close()
         self._makers.close()
 

@@ -1,7 +1,7 @@
-"""The text stages' own process: extracts and screens one text after another, and nothing else.
+"""What reads hostile texts: extracts, screens and looks for what is not emulated, one by one.
 
 A text can be written so that parsing it takes hours, or more memory than there is, or ends
-the parser. Here that ends one process that nobody depends on: the kernel's limits are set
+the parser. Here that ends a process that nobody depends on: the kernel's limits are set
 anew for each text, and whoever asked is told by this process's end. It has one thread, so that
 no other disturbs the parser (see ``syntax``), and ends when its channel closes.
 
@@ -49,10 +49,25 @@ def main(control: int) -> None:
 
 
 def _found(message: Message) -> Message:
+    text = message["text"]
     if message["op"] == "extract":
-        return extract(message["text"]).model_dump(mode="json")
+        return extract(text).model_dump(mode="json")
+    if message["op"] == "gaps":
+        return _gaps(message["spec"], text)
     reference = signature_of(message["reference"])
-    return screen(message["text"], reference, native=message["native"]).model_dump(mode="json")
+    return screen(text, reference, native=message["native"]).model_dump(mode="json")
+
+
+def _gaps(wire: Message, candidate: str) -> Message:
+    """What keeps an extension from the emulated device."""
+    from harness.build import ExtensionSpec, gaps  # here, as most readers never need it
+
+    spec = ExtensionSpec.model_validate(wire)
+    found = {
+        "unsupported": gaps.unsupported(spec, candidate),
+        "refused": gaps.refused(spec, candidate),
+    }
+    return {name: [f.model_dump(mode="json") for f in each] for name, each in found.items()}
 
 
 def _worn(message: Message) -> bool:

@@ -23,14 +23,6 @@ class Reading:
         self._settings = settings
         self._readers = readers
 
-    def warm(self) -> None:
-        """Start a process without waiting for it, so that the first text waits less."""
-        self._readers.warm()
-
-    def close(self) -> None:
-        """End the processes, also under whoever waits for one."""
-        self._readers.close()
-
     def take_candidate(self, prepared: Prepared) -> Verdict | None:
         """Find the candidate in the raw text; the verdict where there is none.
 

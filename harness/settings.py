@@ -45,9 +45,10 @@ class Settings(BaseSettings):
     text_bytes: int = 1 << 20
     """Longest raw answer that is read, as UTF-8."""
     text_seconds: float = 20.0
-    """Processor time that extracting a candidate may take, and as much again for screening it."""
+    """Processor time of extracting a candidate, of screening it, and of looking through each
+    extension's sources for what is not emulated."""
     text_memory_bytes: int = 2 << 30
-    """Memory that either may take."""
+    """Memory that each of them may take."""
     build_seconds: float = 600.0
     """Time limit of one extension's build."""
     load_seconds: float = 60.0

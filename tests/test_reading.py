@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from harness.errors import ReaderFault
 from harness.extract import extract
 from harness.generation import Generation, Prepared
 from harness.problems import find
-from harness.readers import Readers
+from harness.readers import Exceeded, Readers
 from harness.reading import Reading
 from harness.records import Severity, Verdict
 from harness.screening import screen, signature_of
@@ -47,11 +46,21 @@ def slow() -> str:
 SLOW = slow()
 
 
+@contextlib.contextmanager
+def within(**limits: float) -> Iterator[Reading]:
+    """Reading with limits of its own."""
+    readers = Readers()
+    try:
+        yield Reading(Settings(**limits), readers)
+    finally:
+        readers.close()
+
+
 @pytest.fixture(scope="module")
 def reading() -> Iterator[Reading]:
-    made = Reading(Settings(text_seconds=SECONDS), Readers())
-    yield made
-    made.close()
+    readers = Readers()
+    yield Reading(Settings(text_seconds=SECONDS), readers)
+    readers.close()
     assert not processes()
 
 
@@ -108,50 +117,39 @@ def test_a_text_is_read_up_to_a_mebibyte(reading: Reading) -> None:
 
 
 def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_is_read_as_usual() -> None:
-    small = Reading(Settings(text_memory_bytes=400 << 20), Readers())
-    try:
+    with within(text_memory_bytes=400 << 20) as small:
         verdict, prepared = read(small, "import torch\nx = [" + "[0]," * 200_000 + "]\n")
         assert verdict in (Verdict.NO_CODE, Verdict.REJECTED, Verdict.SYNTAX_ERROR)
         assert "memory" in errors(prepared)[0].lower()
         right(small)
-    finally:
-        small.close()
 
 
 @pytest.mark.parametrize("by", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
 def test_a_text_that_crashes_its_parser_is_rejected_and_the_next_is_read_as_usual(
     by: signal.Signals,
 ) -> None:
-    patient = Reading(Settings(text_seconds=60), Readers())
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            judged = pool.submit(read, patient, SLOW)
-            wait_for_a_busy_one().send_signal(by)
-            verdict, prepared = judged.result(30)
+    with within(text_seconds=60) as patient, ThreadPoolExecutor(1) as pool:
+        judged = pool.submit(read, patient, SLOW)
+        wait_for_a_busy_one().send_signal(by)
+        verdict, prepared = judged.result(30)
         assert verdict is Verdict.REJECTED
         assert errors(prepared) == [f"Screening the code ends the parser ({by.name})."]
         right(patient)
-    finally:
-        patient.close()
 
 
 def test_a_process_that_somebody_else_ends_is_a_fault_of_ours() -> None:
-    patient = Reading(Settings(text_seconds=60), Readers())
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            judged = pool.submit(read, patient, SLOW)
-            wait_for_a_busy_one().kill()
-            with pytest.raises(ReaderFault, match="SIGKILL"):
-                judged.result(30)
+    with within(text_seconds=60) as patient, ThreadPoolExecutor(1) as pool:
+        judged = pool.submit(read, patient, SLOW)
+        wait_for_a_busy_one().kill()
+        with pytest.raises(ReaderFault, match="SIGKILL"):
+            judged.result(30)
         right(patient)
-    finally:
-        patient.close()
 
 
 def test_a_process_that_ended_between_two_texts_is_a_fault_of_ours(reading: Reading) -> None:
     right(reading)
     (process,) = processes()
-    os.kill(process.pid, signal.SIGTERM)
+    process.terminate()
     process.wait(10)
     with pytest.raises(ReaderFault):
         right(reading)
@@ -160,24 +158,31 @@ def test_a_process_that_ended_between_two_texts_is_a_fault_of_ours(reading: Read
 
 def test_other_threads_read_while_one_text_takes_long() -> None:
     before = processes()
-    patient = Reading(Settings(text_seconds=60), Readers())
-    ended = threading.Event()
-
-    def long() -> None:
-        with pytest.raises(ReaderFault):
-            read(patient, SLOW)
-        ended.set()
-
-    thread = threading.Thread(target=long)
-    thread.start()
-    wait_for_a_busy_one()
-    for _ in range(3):
-        right(patient)
-    assert not ended.is_set()
-    patient.close()  # nobody waits for what is still being read
-    thread.join(10)
-    assert ended.is_set()
+    with ThreadPoolExecutor(1) as pool:
+        with within(text_seconds=60) as patient:
+            judged = pool.submit(read, patient, SLOW)
+            wait_for_a_busy_one()
+            for _ in range(3):
+                right(patient)
+            assert not judged.done()
+        with pytest.raises(ReaderFault):  # nobody waits for what is still being read
+            judged.result(10)
     assert processes() == before
+
+
+def test_looking_through_sources_for_the_emulated_device_has_the_same_limits() -> None:
+    spec = {"kind": "inline", "name": "a", "cuda_sources": ["asm(" * 75_000]}
+    message = {"op": "gaps", "text": "", "spec": spec}
+    readers = Readers()
+    try:
+        with pytest.raises(Exceeded, match="takes more than 1 s of processor time"):
+            readers.ask(message, SECONDS, 1 << 30)
+        graph = spec | {"cuda_sources": ["void f() { cudaGraphLaunch(g, s); }"]}
+        found = readers.ask(message | {"spec": graph}, 20, 1 << 30)
+        assert "CUDA graphs" in found["unsupported"][0]["message"]
+        assert found["refused"] == []
+    finally:
+        readers.close()
 
 
 def test_one_process_reads_one_text_after_the_other(reading: Reading) -> None:
