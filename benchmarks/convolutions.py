@@ -1,0 +1,270 @@
+"""The conv2d solution on large convolutions: the clock's speedups over cuDNN, errors, and kernels.
+
+    python benchmarks/convolutions.py OUT PART [--seconds N]
+
+Parts, each of which writes ``convolutions_PART.json`` into OUT:
+
+    clock     forward, backward and training step by the project's clock, paired with cuDNN's
+              default; with ``cudnn.benchmark`` too for the three largest; TF32 on and off
+    kernels   relative L2 error of y, dx and dw against float64, and the milliseconds of every
+              kernel of a training step by torch's profiler
+
+A part that reaches its limit ends by itself; what it got through is in the file. Needs an NVIDIA
+GPU. Does not: judge (``kernel-harness grade solutions/conv2d.py --problem conv2d`` does).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from spine import ROOT, commit
+
+from harness.devices import choose
+from harness.grader import Grader
+from harness.problems import ProblemFile, find
+from harness.settings import Settings
+
+SOLUTION = ROOT / "solutions" / "conv2d.py"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One convolution; ``channels`` and ``filters`` count those of all groups."""
+
+    name: str
+    batch: int
+    channels: int
+    height: int
+    width: int
+    filters: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def out(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        sizes = zip(
+            (self.height, self.width), self.kernel, self.stride, self.padding, self.dilation
+        )
+        height, width = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
+        return height, width
+
+    def flop(self) -> float:
+        """Two for each multiplication of one pass, those with padding included."""
+        height, width = self.out()
+        taps = self.channels // self.groups * self.kernel[0] * self.kernel[1]
+        return 2.0 * self.batch * self.filters * height * width * taps
+
+    def problem(self, tf32: bool, benchmark: bool) -> str:
+        """The text of a problem: the shipped conv2d's model with these numbers and no cases."""
+        text = find("conv2d").source
+        configuration = [
+            self.channels, self.filters, self.kernel, self.stride, self.padding, self.dilation,
+            self.groups,
+        ]  # fmt: skip
+        shape = (self.batch, self.channels, self.height, self.width)
+        return (
+            text[: text.index("batch_size =")]
+            + f"torch.backends.cudnn.benchmark = {benchmark}\n"
+            + f'TF32 = "{"allowed" if tf32 else "forbidden"}"\n'
+            + f'GRADIENTS = "required"\n\n\ndef get_inputs():\n    return [torch.rand{shape}]\n'
+            + f"\n\ndef get_init_inputs():\n    return {configuration}\n"
+        )
+
+
+LARGEST = (
+    Shape("headline", 8, 64, 512, 256, 128, (5, 7)),
+    Shape("5x9", 8, 32, 512, 512, 64, (5, 9)),
+    Shape("5x9 dilated", 8, 32, 512, 512, 64, (5, 9), (1, 1), (2, 4), (2, 3)),
+)
+OTHERS = (
+    Shape("ResNet 64 at 56", 64, 64, 56, 56, 64, (3, 3), padding=(1, 1)),
+    Shape("ResNet 128 at 28", 64, 128, 28, 28, 128, (3, 3), padding=(1, 1)),
+    Shape("ResNet 256 at 14", 64, 256, 14, 14, 256, (3, 3), padding=(1, 1)),
+    Shape("3x3, stride 2", 64, 128, 56, 56, 128, (3, 3), (2, 2), (1, 1)),
+    Shape("1x1, 256 to 64", 64, 256, 56, 56, 64, (1, 1)),
+    Shape("1x1, 256 to 1024", 64, 256, 14, 14, 1024, (1, 1)),
+    Shape("VGG 128 at 112", 8, 128, 112, 112, 128, (3, 3), padding=(1, 1)),
+    Shape("4 groups", 64, 256, 28, 28, 256, (3, 3), padding=(1, 1), groups=4),
+    Shape("one odd image", 1, 256, 99, 101, 256, (3, 3), padding=(1, 1)),
+    Shape("ConvNeXt depthwise", 32, 96, 56, 56, 96, (7, 7), padding=(3, 3), groups=96),
+)
+
+
+def wanted() -> Iterator[tuple[Shape, bool, bool]]:
+    """Shape, TF32 and ``cudnn.benchmark``, the most important first."""
+    for benchmark in (False, True):
+        for tf32 in (True, False):
+            yield from ((shape, tf32, benchmark) for shape in LARGEST)
+    for tf32 in (True, False):
+        yield from ((shape, tf32, False) for shape in OTHERS)
+
+
+def clocked(out: Path, until: float, device: str = "cuda") -> None:
+    """Clock the solution beside the reference, shape by shape."""
+    rows: list[dict[str, Any]] = []
+    solution = SOLUTION.read_text()
+    problem_file = out / "conv2d_of_one_size.py"
+    with Grader(device, settings=Settings(clock_seconds=1.0)) as grader:
+        for shape, tf32, benchmark in wanted():
+            begun = time.time()
+            if begun > until:
+                break
+            problem_file.write_text(shape.problem(tf32, benchmark))
+            found, failures = grader.baseline(
+                ProblemFile.read(problem_file), solution, ("solution",)
+            )
+            rows.append(
+                {
+                    "shape": shape.name,
+                    "precision": "tf32" if tf32 else "fp32",
+                    "cudnn_benchmark": benchmark,
+                    "gflop": shape.flop() / 1e9,
+                    "failures": failures,
+                    "speedups": [one.model_dump(mode="json") for one in found.get("solution", ())],
+                }
+            )
+            print(
+                f"{shape.name:20} {'tf32' if tf32 else 'fp32'} {'benchmark' if benchmark else ''}",
+                *(
+                    f"{one.mode.value} {one.speedup:.3f}x of {one.reference.milliseconds:.3f} ms"
+                    for one in found.get("solution", ())
+                ),
+                failures or "",
+                f"({time.time() - begun:.1f} s)",
+                flush=True,
+            )
+            write(out, "clock", rows)
+    problem_file.unlink()
+
+
+def kernels(out: Path, until: float) -> None:
+    """Errors and kernels of one training step, shape by shape."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    spec = importlib.util.spec_from_file_location("solution", SOLUTION)
+    assert spec is not None and spec.loader is not None
+    solution = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(solution)
+    rows: list[dict[str, Any]] = []
+    for shape in (*LARGEST, *OTHERS):
+        torch.manual_seed(0)
+        geometry = (shape.stride, shape.padding, shape.dilation, shape.groups)
+        x = torch.rand(shape.batch, shape.channels, shape.height, shape.width, device="cuda")
+        w = torch.randn(shape.filters, shape.channels // shape.groups, *shape.kernel, device="cuda")
+        dy = torch.randn(shape.batch, shape.filters, *shape.out(), device="cuda")
+        x.requires_grad_(), w.requires_grad_()
+        true = in_float64(x.detach(), w.detach(), dy, geometry)
+        for tf32 in (True, False):
+            if time.time() > until:
+                return
+            torch.backends.cudnn.allow_tf32 = tf32
+
+            step = partial(training_step, solution.Conv2dFunction.apply, x, w, dy, geometry)
+            stock = partial(training_step, torch.nn.functional.conv2d, x, w, dy, geometry)
+            ours, again, theirs = step(), step(), stock()
+            with profile(activities=[ProfilerActivity.CUDA]) as seen:
+                step()
+                torch.cuda.synchronize()
+            rows.append(
+                {
+                    "shape": shape.name,
+                    "precision": "tf32" if tf32 else "fp32",
+                    "gflop": shape.flop() / 1e9,
+                    "errors": errors(ours, true),
+                    "cudnn_errors": errors(theirs, true),
+                    "reproducible": all(torch.equal(a, b) for a, b in zip(ours, again)),
+                    "kernels": {
+                        e.key.replace("(anonymous namespace)::", "").split("(")[0]: [
+                            e.count,
+                            round(e.device_time_total / 1e3, 4),
+                        ]
+                        for e in seen.key_averages()
+                        if e.device_time_total
+                    },
+                }
+            )
+            print(shape.name, rows[-1]["precision"], rows[-1]["errors"], rows[-1]["kernels"])
+            write(out, "kernels", rows)
+            del ours, again, theirs
+        del true
+        torch.cuda.empty_cache()
+
+
+def training_step(conv2d: Callable[..., Any], x: Any, w: Any, dy: Any, geometry: Any) -> Any:
+    """The output and both gradients."""
+    import torch
+
+    y = conv2d(x, w, None, *geometry)
+    return (y, *torch.autograd.grad(y, (x, w), dy))
+
+
+def in_float64(x: Any, w: Any, dy: Any, geometry: tuple[Any, ...]) -> list[Any]:
+    """The first image's output and gradient, and dw, in float64, image by image."""
+    import torch
+
+    stride, padding, dilation, groups = (list(g) if isinstance(g, tuple) else g for g in geometry)
+    results: list[Any] = []
+    weight = w.double()
+    for n in range(x.shape[0]):
+        image = x[n : n + 1].double()
+        dx, dw, _ = torch.ops.aten.convolution_backward(
+            dy[n : n + 1].double(), image, weight, None, stride, padding, dilation, False, [0, 0],
+            groups, [n == 0, True, False],
+        )  # fmt: skip
+        if n == 0:
+            results = [torch.nn.functional.conv2d(image, weight, None, *geometry), dx, dw]
+        else:
+            results[2] += dw
+    return results
+
+
+def errors(found: tuple[Any, ...], true: list[Any]) -> dict[str, float]:
+    """Relative L2 errors."""
+    parts = (found[0][:1], found[1][:1], found[2])
+    return {
+        name: float((part.double() - exact).norm() / exact.norm())
+        for name, part, exact in zip(("y", "dx", "dw"), parts, true)
+    }
+
+
+def write(out: Path, part: str, rows: list[dict[str, Any]]) -> None:
+    """What was got through so far, with the machine."""
+    record = {
+        "device": choose("cuda")[0].model_dump(mode="json"),
+        "host_cores": os.cpu_count(),
+        "commit": commit(),
+        "command": f"python benchmarks/convolutions.py OUT {part}",
+        "result": {"rows": rows},
+    }
+    (out / f"convolutions_{part}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("part", choices=("clock", "kernels"))
+    parser.add_argument("--seconds", type=float, default=3600.0)
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    until = time.time() + asked.seconds
+    if asked.part == "clock":
+        clocked(asked.out, until)
+    else:
+        kernels(asked.out, until)
+
+
+if __name__ == "__main__":
+    main()
