@@ -62,6 +62,10 @@ class Extensions:
         self._parents = {
             child: parent for parent in module.nodes for child in ast.iter_child_nodes(parent)
         }
+        # By function (None: the module), as a source is looked up as often as its text is long.
+        self._bound: dict[ast.AST | None, dict[str, list[ast.expr] | None]] = {
+            None: _assignments(module.module_statements)
+        }
         self._resolver = Resolver(module.text, self._bindings)
         self.found = [self._extension(kind, call) for kind, call in self._calls()]
 
@@ -151,36 +155,38 @@ class Extensions:
 
     def _bindings(self, name: str, node: ast.AST) -> list[ast.expr]:
         """What a name is bound to where a node stands: its only value, and later ``+=``."""
-        function: ast.AST | None = node
-        while function is not None:
-            function = self._parents.get(function)
-            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                if name in {a.arg for a in ast.walk(function.args) if isinstance(a, ast.arg)}:
-                    return []
-                local = _assignments(name, ast.walk(function))
-                if local is None or local:
-                    return local or []
-        return _assignments(name, self._module.module_statements) or []
+        scope: ast.AST | None = node
+        while scope is not None:
+            scope = self._parents.get(scope)
+            if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
+                if scope not in self._bound:
+                    bound = self._bound[scope] = _assignments(ast.walk(scope))
+                    bound |= {a.arg: None for a in ast.walk(scope.args) if isinstance(a, ast.arg)}
+                if name in self._bound[scope]:
+                    return self._bound[scope][name] or []
+        return self._bound[None].get(name) or []
 
 
-def _assignments(name: str, nodes: Iterable[ast.AST]) -> list[ast.expr] | None:
-    """The values of a name among some statements; None if that is not one and its additions."""
-    plain: list[ast.expr] = []
-    added: list[tuple[int, ast.expr]] = []
+def _assignments(nodes: Iterable[ast.AST]) -> dict[str, list[ast.expr] | None]:
+    """The values of each name among some statements; None if not one and its additions."""
+    plain: dict[str, list[ast.expr]] = {}
+    added: dict[str, list[tuple[int, ast.expr]]] = {}
     for node in nodes:
         if isinstance(node, ast.Assign):
-            if any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-                plain.append(node.value)
+            for name in {t.id for t in node.targets if isinstance(t, ast.Name)}:
+                plain.setdefault(name, []).append(node.value)
         elif not isinstance(node, ast.AnnAssign | ast.AugAssign) or node.value is None:
             continue
-        elif isinstance(node.target, ast.Name) and node.target.id == name:
+        elif isinstance(node.target, ast.Name):
             if isinstance(node, ast.AugAssign):
-                added.append((node.lineno, node.value))
+                added.setdefault(node.target.id, []).append((node.lineno, node.value))
             else:
-                plain.append(node.value)
-    if len(plain) > 1 or (added and not plain):
-        return None
-    return plain + [value for _, value in sorted(added, key=lambda item: item[0])]
+                plain.setdefault(node.target.id, []).append(node.value)
+    found: dict[str, list[ast.expr] | None] = {}
+    for name in plain.keys() | added.keys():
+        later = [value for _, value in sorted(added.get(name, []), key=lambda item: item[0])]
+        found[name] = plain[name] + later if len(plain.get(name, [])) == 1 else None
+    return found
 
 
 def _is_none(node: ast.expr | None) -> bool:
