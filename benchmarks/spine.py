@@ -95,9 +95,11 @@ def precision() -> dict[str, Any]:
 
 def rounded(source: str, dtype: str) -> str:
     """The solution with image and filters rounded to a half format before they are used."""
-    call = "conv2d_extension.conv2d_forward(x, weight, bias, *ctx.geometry)"
+    operands = "x, weight, bias, *ctx.geometry, torch.backends"
+    if operands not in source:
+        raise SystemExit("the solution no longer calls its forward as this script expects")
     half = ", ".join(f"{name}.to(torch.{dtype}).to({name}.dtype)" for name in ("x", "weight"))
-    return source.replace(call, f"conv2d_extension.conv2d_forward({half}, bias, *ctx.geometry)")
+    return source.replace(operands, operands.replace("x, weight", half))
 
 
 def real_answer() -> dict[str, Any]:

@@ -1306,6 +1306,7 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
     for (int set = 0; set < Columns::sets; ++set) {
       settle(sums[set]);
     }
+    __syncwarp();  // All lanes have loaded theirs.
     if (lane == 0) {
       arrive(&ring.empty[place.slot]);
     }
@@ -1465,6 +1466,8 @@ void check_grad_output(
 // ---- The tensor cores' host side ----------------------------------------------------------------
 
 constexpr int kSharedBytes = 227 * 1024 - 1024;  // What a block may have, less its barriers.
+constexpr int kSpareBytes = 4096;                // compute-sanitizer takes operands whose groups
+                                                 // overlap for contiguous, and looks so far.
 constexpr double kWorthwhile = 1e8;              // Fewer operations are not worth packing for.
 constexpr int64_t kPackThreads = 256;
 constexpr int kMaxPitch = (1 << 14) - 1;  // What an operand's descriptor can hold.
@@ -1832,7 +1835,7 @@ std::optional<torch::Tensor> weight_gradient_slices(
   const int64_t stage =
       parts * int64_t(sizeof(Unit)) *
       (filter_blocks * kStagePixels + int64_t(w.patch_blocks) * w.patch_rows * w.patch_columns);
-  w.slots = static_cast<int>(std::min<int64_t>(kMaxSlots, kSharedBytes / stage));
+  w.slots = static_cast<int>(std::min<int64_t>(kMaxSlots, (kSharedBytes - kSpareBytes) / stage));
   if (w.slots < 2 || w.group_pitch > kMaxPitch) {
     return std::nullopt;
   }
@@ -1841,7 +1844,8 @@ std::optional<torch::Tensor> weight_gradient_slices(
       static_cast<int>(slices_for(tiles, int64_t(w.images) * w.tiles_y * w.tiles_x, like.numel()));
   auto sums = torch::empty({w.slices * (w.tall ? 1 : 2), like.numel()}, like.options());
   w.sums = sums.data_ptr<float>();
-  const int blocks = static_cast<int>(tiles * w.slices), bytes = static_cast<int>(w.slots * stage);
+  const int blocks = static_cast<int>(tiles * w.slices),
+            bytes = static_cast<int>(w.slots * stage) + kSpareBytes;
   if (columns.along_taps && columns.groups == 7) {
     split ? launch_weight_gradient<Columns<7, 3, true>>(w, blocks, bytes)
           : launch_weight_gradient<Columns<7, 5, false>>(w, blocks, bytes);

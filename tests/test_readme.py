@@ -29,4 +29,5 @@ def test_a_result_names_its_machine_versions_commit_and_command(path: Path) -> N
     record = json.loads(path.read_text())
     assert {"name", "driver", "torch", "cuda"} <= set(record["device"])
     assert len(record["commit"]) == 40
-    assert record["command"].startswith("python benchmarks/")
+    # A record by something that is not in the tree says so, and what it was.
+    assert record["command"].startswith("python benchmarks/") or len(record["note"]) > 100

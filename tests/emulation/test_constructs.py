@@ -237,3 +237,29 @@ def test_the_log_of_the_installed_compiler_is_understood() -> None:
     done = subprocess.run(command, input=source, capture_output=True, text=True)
     found = missing(done.stderr, source)
     assert found == [Construct("cudaFoo", 1), Construct("cufftHandle", 2), Construct("__half", 3)]
+
+
+PTX = 'asm volatile("wgmma.fence.sync.aligned;");'
+GUARDS = {
+    "ifdef": ("#ifdef __CUDA_ARCH_FEAT_SM90_ALL\n{}\n#endif", False),
+    "if defined": ("#if defined(__CUDA_ARCH_FEAT_SM90_ALL)  // sm_90a\n{}\n#endif", False),
+    "otherwise": ("#ifdef __CUDA_ARCH_FEAT_SM90_ALL\n;\n#else\n{}\n#endif", True),
+    "unless": ("#ifndef __CUDA_ARCH_FEAT_SM90_ALL\n{}\n#endif", True),
+    "unless, otherwise": ("#ifndef __CUDA_ARCH_FEAT_SM90_ALL\n;\n#else\n{}\n#endif", False),
+    "within": ("#ifdef __CUDA_ARCH_FEAT_SM90_ALL\n#if N > 1\n;\n#else\n{}\n#endif\n#endif", False),
+    "behind": ("#ifdef __CUDA_ARCH_FEAT_SM90_ALL\n;\n#endif\n{}", True),
+    "another condition": ("#if __CUDA_ARCH__ >= 900\n{}\n#endif", True),
+    "one of two conditions": (
+        "#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(MINE)\n{}\n#endif",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("guard", "seen"), GUARDS.values(), ids=GUARDS)
+def test_what_only_an_architecture_s_own_features_let_in_is_not_looked_at(
+    guard: str, seen: bool
+) -> None:
+    found = unsupported(source := guard.format(PTX))
+    assert [c.name for c in found] == (["inline PTX"] if seen else [])
+    assert all(PTX in source.splitlines()[c.line - 1] for c in found)
