@@ -8,6 +8,8 @@ Parts, each of which writes ``convolutions_PART.json`` into OUT:
               default; with ``cudnn.benchmark`` too for the three largest; TF32 on and off
     kernels   relative L2 error of y, dx and dw against float64, and the milliseconds of every
               kernel of a training step by torch's profiler
+    passes    nothing but the passes of a few small shapes in both precisions, and no file: for
+              ``compute-sanitizer --tool TOOL python benchmarks/convolutions.py OUT passes``
 
 A part that reaches its limit ends by itself; what it got through is in the file. Needs an NVIDIA
 GPU. Does not: judge (``kernel-harness grade solutions/conv2d.py --problem conv2d`` does).
@@ -88,6 +90,12 @@ LARGEST = (
     Shape("5x9", 8, 32, 512, 512, 64, (5, 9)),
     Shape("5x9 dilated", 8, 32, 512, 512, 64, (5, 9), (1, 1), (2, 4), (2, 3)),
 )
+SMALL = (
+    Shape("5x7", 2, 40, 35, 37, 72, (5, 7), padding=(2, 3)),
+    Shape("3x3, stride 2", 4, 40, 95, 97, 72, (3, 3), (2, 2), (1, 1)),
+    Shape("1x1", 18, 72, 25, 27, 136, (1, 1)),
+    Shape("2 groups", 8, 64, 33, 35, 64, (3, 3), padding=(1, 1), groups=2),
+)
 OTHERS = (
     Shape("ResNet 64 at 56", 64, 64, 56, 56, 64, (3, 3), padding=(1, 1)),
     Shape("ResNet 128 at 28", 64, 128, 28, 28, 128, (3, 3), padding=(1, 1)),
@@ -154,10 +162,7 @@ def kernels(out: Path, until: float) -> None:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    spec = importlib.util.spec_from_file_location("solution", SOLUTION)
-    assert spec is not None and spec.loader is not None
-    solution = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(solution)
+    solution = loaded()
     rows: list[dict[str, Any]] = []
     for shape in (*LARGEST, *OTHERS):
         torch.manual_seed(0)
@@ -201,6 +206,33 @@ def kernels(out: Path, until: float) -> None:
             del ours, again, theirs
         del true
         torch.cuda.empty_cache()
+
+
+def passes() -> None:
+    """Forward and backward of small shapes, large enough for the tensor cores."""
+    import torch
+
+    apply = loaded().Conv2dFunction.apply
+    for shape in SMALL:
+        geometry = (shape.stride, shape.padding, shape.dilation, shape.groups)
+        x = torch.rand(shape.batch, shape.channels, shape.height, shape.width, device="cuda")
+        w = torch.rand(shape.filters, shape.channels // shape.groups, *shape.kernel, device="cuda")
+        x.requires_grad_(), w.requires_grad_()
+        for tf32 in (True, False):
+            torch.backends.cudnn.allow_tf32 = tf32
+            y = apply(x, w, None, *geometry)
+            y.backward(torch.ones_like(y))
+        torch.cuda.synchronize()
+        print(shape.name, f"{shape.flop() / 2e6:.0f} million products a pass")
+
+
+def loaded() -> Any:
+    """The solution as a module, built as anybody would build it."""
+    spec = importlib.util.spec_from_file_location("solution", SOLUTION)
+    assert spec is not None and spec.loader is not None
+    solution = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(solution)
+    return solution
 
 
 def training_step(conv2d: Callable[..., Any], x: Any, w: Any, dy: Any, geometry: Any) -> Any:
@@ -255,15 +287,17 @@ def write(out: Path, part: str, rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("part", choices=("clock", "kernels"))
+    parser.add_argument("part", choices=("clock", "kernels", "passes"))
     parser.add_argument("--seconds", type=float, default=3600.0)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     until = time.time() + asked.seconds
     if asked.part == "clock":
         clocked(asked.out, until)
-    else:
+    elif asked.part == "kernels":
         kernels(asked.out, until)
+    else:
+        passes()
 
 
 if __name__ == "__main__":
