@@ -45,10 +45,16 @@ def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_real_answer_is_rejected_with_every_finding_at_its_line() -> None:
+@pytest.fixture(scope="module")
+def graded() -> str:
+    """The record of the real answer, as the command prints it."""
     done = run("grade", str(ANSWER), "--problem", "conv2d", "--device", "cpu", "--json")
     assert done.returncode == 1, done.stderr
-    record = json.loads(done.stdout)
+    return done.stdout
+
+
+def test_the_real_answer_is_rejected_with_every_finding_at_its_line(graded: str) -> None:
+    record = json.loads(graded)
     assert record["verdict"] == "rejected"
     lines = {(f["rule"], f["place"]["line"]) for f in record["findings"] if f["place"]}
     # import math, undeclared conv2d_forward, self-calling backward, block size, launch check
@@ -140,10 +146,9 @@ def test_the_prompt_holds_rules_reference_and_example() -> None:
     assert "CASES" not in done.stdout, "the small cases are not for the candidate's eyes"
 
 
-def test_feedback_is_made_from_an_evaluation(tmp_path: Path) -> None:
-    graded = run("grade", str(ANSWER), "-p", "conv2d", "--device", "cpu", "--json")
+def test_feedback_is_made_from_an_evaluation(graded: str, tmp_path: Path) -> None:
     record = tmp_path / "evaluation.json"
-    record.write_text(graded.stdout)
+    record.write_text(graded)
     done = run("prompt", "conv2d", "--feedback", str(ANSWER), "--evaluation", str(record))
     assert done.returncode == 0, done.stderr
     assert "math" in done.stdout
@@ -156,16 +161,18 @@ def test_the_doctor_looks_at_everything_a_judgement_needs() -> None:
 
 
 def test_a_problem_is_admitted_or_not_and_the_exit_code_says_so(tmp_path: Path) -> None:
-    shipped = run("admit", "relu", "--device", "cpu", "--json")
-    assert shipped.returncode == 0, shipped.stderr
-    assert json.loads(shipped.stdout)["trusted"] is True
-    lazy = tmp_path / "lazy.py"
-    lazy.write_text(
-        "import torch\nfrom torch import nn\n\n"
-        "class Model(nn.Module):\n    def forward(self, x):\n        return 0 * x\n\n"
-        "def get_inputs():\n    return [torch.rand(4, 9)]\n\n"
+    sound, lazy = tmp_path / "sound.py", tmp_path / "lazy.py"  # far smaller than those shipped
+    text = (
+        'import torch\nfrom torch import nn\n\nGRADIENTS = "off"\n\n'
+        "class Model(nn.Module):\n    def forward(self, x):\n        return torch.tanh(x)\n\n"
+        "def get_inputs():\n    return [torch.rand(8, 33)]\n\n"
         "def get_init_inputs():\n    return []\n"
     )
+    sound.write_text(text)
+    lazy.write_text(text.replace("torch.tanh(x)", "0 * x"))
+    admitted = run("admit", str(sound), "--device", "cpu", "--json")
+    assert admitted.returncode == 0, admitted.stderr
+    assert json.loads(admitted.stdout)["trusted"] is True
     refused = run("admit", str(lazy), "--device", "cpu")
     assert refused.returncode == 1, refused.stderr
     assert "not trusted" in refused.stdout

@@ -21,6 +21,8 @@ pytestmark = [
 SOLUTION = Path(__file__).resolve().parents[2] / "solutions" / "conv2d.py"
 BUDGETS = {True: 3.5e-4, False: 1e-6}
 """Relative L2, with TF32 and without: rounding both operands to 11 bits makes 2.9e-4."""
+SERIAL = 5e-6
+"""What plain float32 sums may be wrong by: those of the bias, and all that the general kernel does."""
 
 
 class Case(NamedTuple):
@@ -126,8 +128,9 @@ def test_all_passes_are_right_and_the_same_twice(
 ) -> None:
     tensors = operands(case)
     found, again = ours(solution, case, *tensors), ours(solution, case, *tensors)
-    for one, other, exact in zip(found, again, true(case, *tensors)):
-        assert error(one, exact) < BUDGETS[tf32]
+    budgets = [*[BUDGETS[tf32]] * 3, SERIAL]
+    for one, other, exact, budget in zip(found, again, true(case, *tensors), budgets):
+        assert error(one, exact) < budget
         assert torch.equal(one, other)
 
 
@@ -138,10 +141,8 @@ def test_magnitudes_that_halves_cannot_hold_lose_nothing(solution: ModuleType, t
     dy[1:] *= 1e-9
     bias.zero_()
     found, exact = ours(solution, case, x, weight, bias, dy), true(case, x, weight, bias, dy)
-    for one, other in zip(found, exact):
-        assert error(one, other) < 2e-6  # Those that were multiplied by 1e-12 and 1e-9 too:
-    assert error(found[0][:2], exact[0][:2]) < 2e-6
-    assert error(found[1][1:], exact[1][1:]) < 2e-6
+    parts = [*zip(found, exact), (found[0][:2], exact[0][:2]), (found[1][1:], exact[1][1:])]
+    assert all(error(one, other) < SERIAL for one, other in parts)
 
 
 def test_an_infinity_reaches_the_outputs_that_see_it_and_no_others(
