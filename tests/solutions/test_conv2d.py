@@ -22,7 +22,7 @@ SOLUTION = Path(__file__).resolve().parents[2] / "solutions" / "conv2d.py"
 BUDGETS = {True: 3.5e-4, False: 1e-6}
 """Relative L2, with TF32 and without: rounding both operands to 11 bits makes 2.9e-4."""
 SERIAL = 5e-6
-"""What plain float32 sums may be wrong by: those of the bias, and all that the general kernel does."""
+"""What plain float32 sums may be wrong by: those of the bias and of the general kernel."""
 
 
 class Case(NamedTuple):
