@@ -57,8 +57,9 @@ read the elements lhs(row, depth) and rhs(depth, column) from where they lie, wi
 padding or between the strides. A block of 16 x 16 threads computes a tile in registers, 8 x 8
 elements a thread, and walks along the depth in steps of 16 through shared memory. The depth is cut
 into runs of 1024, after which the registers are added to the destination and start again at zero.
-It takes float64, depthwise and other small groups, small problems, GPUs that are not Hopper's, and
-what is too wide for halves.
+It takes float64, small groups and problems, GPUs that are not Hopper's, and what is too wide for
+halves. Where groups have up to four maps, as in a depthwise convolution, nothing is multiplied as
+matrices: a thread adds up elements of its own.
 
 Memory: forward keeps x packed for dweight, half as large as x (as large for float32), and backward
 packs dy. Does not: use tensor cores before Hopper, take half precision, padding modes other than
@@ -126,6 +127,9 @@ constexpr int kSumThreads = 256;
 constexpr int64_t kPixelsPerSum = 8192;  // Pixels that a block of dbias adds up.
 constexpr int64_t kMaxBlocks = 1 << 20;  // Beyond this the loops over tiles take over.
 constexpr int kStandInBlocks = 1024;     // The same for a kernel that is hardly ever needed.
+constexpr int kThinMaps = 4;             // Maps of a thin group, at most;
+constexpr int kThinThreads = 256;        // threads of the kernels that compute them,
+constexpr int kThinTaps = 8;             // and taps of a row that one of dweight's sums at once.
 
 constexpr int kWarp = 32;
 
@@ -533,6 +537,158 @@ __global__ void grad_bias_chunks_kernel(
     }
     if (threadIdx.x == 0) {
       partial_sums[job] = sums[0];
+    }
+  }
+}
+
+// ---- Thin groups --------------------------------------------------------------------------------
+
+// Where groups are thin, as in a depthwise convolution, there is no matrix to multiply: each thread
+// adds up elements of its own. Neighbouring threads have neighbouring pixels, so that what they
+// read and write lies together, and what they share comes from the cache.
+
+template <typename scalar_t>
+__global__ void thin_forward_kernel(
+    const Geometry g, const scalar_t* __restrict__ input, const scalar_t* __restrict__ weight,
+    const scalar_t* __restrict__ bias, scalar_t* __restrict__ output) {
+  const int64_t filters = g.groups * g.filters;
+  for (int64_t map = blockIdx.y; map < g.images * filters; map += gridDim.y) {
+    const int64_t filter = map % filters, group = filter / g.filters;
+    const scalar_t* image = input + (map / filters * g.groups + group) * g.channels * g.pixels();
+    const scalar_t* taps = weight + filter * g.taps(g.channels);
+    for (int pixel = blockIdx.x * blockDim.x + threadIdx.x; pixel < g.out_pixels();
+         pixel += gridDim.x * blockDim.x) {
+      int out_x = pixel;
+      const int out_y = g.by_out_width.divide(out_x);
+      const int first_y = out_y * g.stride_y - g.padding_y;
+      const int first_x = out_x * g.stride_x - g.padding_x;
+      scalar_t sum = 0;
+      for (int channel = 0; channel < g.channels; ++channel) {
+        for (int tap_y = 0; tap_y < g.kernel_height; ++tap_y) {
+          const int y = first_y + tap_y * g.dilation_y;
+          if (y < 0 || y >= g.height) {
+            continue;
+          }
+          const scalar_t* row = image + int64_t(channel) * g.pixels() + y * g.width;
+          const scalar_t* taps_of_row = taps + (channel * g.kernel_height + tap_y) * g.kernel_width;
+          for (int tap_x = 0; tap_x < g.kernel_width; ++tap_x) {
+            const int x = first_x + tap_x * g.dilation_x;
+            if (x >= 0 && x < g.width) {
+              sum += taps_of_row[tap_x] * row[x];
+            }
+          }
+        }
+      }
+      output[map * g.out_pixels() + pixel] = bias == nullptr ? sum : sum + bias[filter];
+    }
+  }
+}
+
+// The output, of all that a stride leaves out, that meets an input through a tap; -1 if none does.
+__device__ __forceinline__ int output_through_tap(
+    const Divider& by_stride, int distance, int outputs) {
+  if (distance < 0) {
+    return -1;
+  }
+  const int output = by_stride.divide(distance);
+  return distance == 0 && output < outputs ? output : -1;
+}
+
+template <typename scalar_t>
+__global__ void thin_grad_input_kernel(
+    const Geometry g, const scalar_t* __restrict__ grad_output, const scalar_t* __restrict__ weight,
+    scalar_t* __restrict__ grad_input) {
+  const int64_t channels = g.groups * g.channels;
+  for (int64_t map = blockIdx.y; map < g.images * channels; map += gridDim.y) {
+    const int64_t group = map % channels / g.channels;
+    const int channel = static_cast<int>(map % g.channels);
+    const scalar_t* gradient =
+        grad_output + (map / channels * g.groups + group) * g.filters * g.out_pixels();
+    for (int pixel = blockIdx.x * blockDim.x + threadIdx.x; pixel < g.pixels();
+         pixel += gridDim.x * blockDim.x) {
+      int x = pixel;
+      const int y = g.by_width.divide(x);
+      scalar_t sum = 0;
+      for (int filter = 0; filter < g.filters; ++filter) {
+        const scalar_t* taps =
+            weight + (group * g.filters + filter) * g.taps(g.channels) + channel * g.taps(1);
+        for (int tap_y = 0; tap_y < g.kernel_height; ++tap_y) {
+          const int out_y = output_through_tap(
+              g.by_stride_y, y + g.padding_y - tap_y * g.dilation_y, g.out_height);
+          if (out_y < 0) {
+            continue;
+          }
+          const scalar_t* row = gradient + int64_t(filter) * g.out_pixels() + out_y * g.out_width;
+          for (int tap_x = 0; tap_x < g.kernel_width; ++tap_x) {
+            const int out_x = output_through_tap(
+                g.by_stride_x, x + g.padding_x - tap_x * g.dilation_x, g.out_width);
+            if (out_x >= 0) {
+              sum += taps[tap_y * g.kernel_width + tap_x] * row[out_x];
+            }
+          }
+        }
+      }
+      grad_input[map * g.pixels() + pixel] = sum;
+    }
+  }
+}
+
+// A block adds up kThinTaps neighbouring weights' products over the pixels of a slice's images:
+// partial_sums[slice][filter][channel][row][column].
+template <typename scalar_t>
+__global__ void thin_grad_weight_kernel(
+    const Geometry g, const scalar_t* __restrict__ grad_output, const scalar_t* __restrict__ input,
+    scalar_t* __restrict__ partial_sums, int64_t slices) {
+  __shared__ scalar_t sums[kThinThreads];
+  const int64_t filters = g.groups * g.filters;
+  const int parts = (g.kernel_width + kThinTaps - 1) / kThinTaps;
+  for (int64_t job = blockIdx.x; job < slices * filters * g.channels * g.kernel_height * parts;
+       job += gridDim.x) {
+    const int first_tap = static_cast<int>(job % parts) * kThinTaps;
+    const int64_t row_of_taps = job / parts % (filters * g.channels * g.kernel_height);
+    const int64_t slice = job / parts / (filters * g.channels * g.kernel_height);
+    const int tap_y = static_cast<int>(row_of_taps % g.kernel_height);
+    const int channel = static_cast<int>(row_of_taps / g.kernel_height % g.channels);
+    const int64_t filter = row_of_taps / (g.kernel_height * g.channels);
+    scalar_t own[kThinTaps] = {};
+    for (int64_t image = slice; image < g.images; image += slices) {
+      const scalar_t* gradient = grad_output + (image * filters + filter) * g.out_pixels();
+      const scalar_t* map =
+          input + ((image * g.groups + filter / g.filters) * g.channels + channel) * g.pixels();
+      for (int pixel = threadIdx.x; pixel < g.out_pixels(); pixel += blockDim.x) {
+        int out_x = pixel;
+        const int out_y = g.by_out_width.divide(out_x);
+        const int y = out_y * g.stride_y - g.padding_y + tap_y * g.dilation_y;
+        if (y < 0 || y >= g.height) {
+          continue;
+        }
+        const scalar_t value = gradient[pixel];
+        const int first_x = out_x * g.stride_x - g.padding_x + first_tap * g.dilation_x;
+#pragma unroll
+        for (int i = 0; i < kThinTaps; ++i) {
+          const int x = first_x + i * g.dilation_x;
+          if (x >= 0 && x < g.width) {  // Taps beyond the last are added up in vain.
+            own[i] += value * map[y * g.width + x];
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kThinTaps; ++i) {
+      sums[threadIdx.x] = own[i];
+      __syncthreads();
+      for (int half = kThinThreads / 2; half > 0; half /= 2) {
+        if (threadIdx.x < half) {
+          sums[threadIdx.x] += sums[threadIdx.x + half];
+        }
+        __syncthreads();
+      }
+      if (threadIdx.x == 0 && first_tap + i < g.kernel_width) {
+        partial_sums
+            [(slice * filters * g.channels * g.kernel_height + row_of_taps) * g.kernel_width +
+             first_tap + i] = sums[0];
+      }
+      __syncthreads();
     }
   }
 }
@@ -1862,15 +2018,33 @@ std::optional<torch::Tensor> weight_gradient_slices(
   return sums;
 }
 
-// The general kernel for any dtype; with a guard it computes only what the tensor cores could not.
+bool has_thin_groups(const Geometry& g) {
+  return g.groups > 1 && g.channels <= kThinMaps && g.filters <= kThinMaps;
+}
+
+dim3 thin_grid(int64_t pixels, int64_t maps) {
+  return dim3(
+      static_cast<unsigned>(ceil_div(pixels, kThinThreads)),
+      static_cast<unsigned>(std::min<int64_t>(maps, 65535)));
+}
+
+// What follows takes any dtype and geometry; with a guard it computes only what the tensor cores
+// could not.
+
 void forward_in_general(
     const Geometry& g, const torch::Tensor& x, const torch::Tensor& w, const torch::Tensor& bias,
     const torch::Tensor& output, const Guard& guard = {}) {
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "conv2d_forward", [&] {
-    const ForwardProduct<scalar_t> product{
-        g, x.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(),
-        bias.defined() ? bias.data_ptr<scalar_t>() : nullptr};
-    compute_product<scalar_t>(product, output, guard);
+    const scalar_t* b = bias.defined() ? bias.data_ptr<scalar_t>() : nullptr;
+    if (has_thin_groups(g)) {
+      const dim3 grid = thin_grid(g.out_pixels(), g.images * g.groups * g.filters);
+      thin_forward_kernel<scalar_t><<<grid, kThinThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+          g, x.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(), b, output.data_ptr<scalar_t>());
+      C10_CUDA_KERNEL_LAUNCH_CHECK();
+    } else {
+      const ForwardProduct<scalar_t> product{g, x.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(), b};
+      compute_product<scalar_t>(product, output, guard);
+    }
   });
 }
 
@@ -1878,23 +2052,44 @@ void grad_input_in_general(
     const Geometry& g, const torch::Tensor& dy, const torch::Tensor& w,
     const torch::Tensor& grad_input, const Guard& guard = {}) {
   AT_DISPATCH_FLOATING_TYPES(dy.scalar_type(), "conv2d_grad_input", [&] {
-    const GradInputProduct<scalar_t> product{g, dy.data_ptr<scalar_t>(), w.data_ptr<scalar_t>()};
-    compute_product<scalar_t>(product, grad_input, guard);
+    if (has_thin_groups(g)) {
+      const dim3 grid = thin_grid(g.pixels(), g.images * g.groups * g.channels);
+      thin_grad_input_kernel<scalar_t>
+          <<<grid, kThinThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+              g, dy.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(), grad_input.data_ptr<scalar_t>());
+      C10_CUDA_KERNEL_LAUNCH_CHECK();
+    } else {
+      const GradInputProduct<scalar_t> product{g, dy.data_ptr<scalar_t>(), w.data_ptr<scalar_t>()};
+      compute_product<scalar_t>(product, grad_input, guard);
+    }
   });
 }
 
 void grad_weight_in_general(
     const Geometry& g, const torch::Tensor& dy, const torch::Tensor& x,
     const torch::Tensor& grad_weight, const Guard& guard = {}) {
+  const bool thin = has_thin_groups(g);
+  // Jobs of one slice, and slices there may be.
   const int64_t tile_area = int64_t(kTileColumns) * kTileColumns;
-  const int64_t tiles = (grad_weight.numel() + tile_area - 1) / tile_area;
-  const int64_t runs = g.images * ((g.out_pixels() + kRun - 1) / kRun);
-  const int64_t slices = std::min(runs, (kWantedBlocks + tiles - 1) / tiles);
+  const int64_t jobs =
+      thin ? grad_weight.numel() / g.kernel_width * ceil_div(g.kernel_width, kThinTaps)
+           : ceil_div(grad_weight.numel(), tile_area);
+  const int64_t runs = thin ? g.images : g.images * ceil_div(g.out_pixels(), kRun);
+  const int64_t slices = std::min(runs, ceil_div(kWantedBlocks, jobs));
   auto partial_sums = torch::empty({slices, grad_weight.numel()}, grad_weight.options());
   AT_DISPATCH_FLOATING_TYPES(dy.scalar_type(), "conv2d_grad_weight", [&] {
-    const GradWeightProduct<scalar_t> product{
-        g, dy.data_ptr<scalar_t>(), x.data_ptr<scalar_t>(), slices};
-    compute_product<scalar_t>(product, partial_sums, guard);
+    if (thin) {
+      const int blocks = static_cast<int>(std::min(slices * jobs, kMaxBlocks));
+      thin_grad_weight_kernel<scalar_t>
+          <<<blocks, kThinThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+              g, dy.data_ptr<scalar_t>(), x.data_ptr<scalar_t>(), partial_sums.data_ptr<scalar_t>(),
+              slices);
+      C10_CUDA_KERNEL_LAUNCH_CHECK();
+    } else {
+      const GradWeightProduct<scalar_t> product{
+          g, dy.data_ptr<scalar_t>(), x.data_ptr<scalar_t>(), slices};
+      compute_product<scalar_t>(product, partial_sums, guard);
+    }
     sum_slices<scalar_t>(partial_sums, grad_weight, guard);
   });
 }

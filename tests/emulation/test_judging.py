@@ -20,9 +20,7 @@ pytestmark = NEEDS_EMULATION
 
 FEW_RIGHT = {
     "argmax_rows__spin_lock",
-    "matmul_half__wmma",
     "row_sum__cooperative_groups",
-    "transpose__packed_accessor",
 }
 FEW_BUGS = {
     # decided before a build
@@ -38,12 +36,9 @@ FEW_BUGS = {
     "squared_relu__texture",
     # decided by running
     "row_sum__barrier_missing_in_tree",
-    "row_sum__barrier_on_both_sides",
     "row_sum__block_too_large_unchecked",
     "row_sum__read_past_the_end",
     "row_sum__shared_array_too_small",
-    "softmax_rows__shuffle_with_lanes_missing",
-    "squared_relu__default_stream",
 }
 
 Judged = dict[str, Evaluation]

@@ -25,7 +25,6 @@ ALL = [*HONEST, *FLAWED, *CHEATS]
 FEW = {
     "matmul__hides_aten_from_the_census",
     "relu__reads_the_vetted_solution",
-    "softmax__torch_library_operator",
 }
 """Of what is built, those that are judged every time."""
 OPEN: dict[str, str] = {}

@@ -14,13 +14,9 @@ from harness.records import DeviceKind, Evaluation, Gradients, Mode, Severity, V
 from tests.judging.conftest import EXAMPLES
 
 FEW = (
-    "matmul__segfaults_on_odd_sizes.md",
-    "relu__exits.txt",
     "relu__loses_nan.md",
     "relu__right.md",
     "softmax__does_not_compile.md",
-    "softmax__remembers_by_address.md",
-    "softmax__wrong_shape.md",
 )
 """The C++ samples that are judged every time; ``make demo`` and ``make test-all`` judge all."""
 SELDOM_CUDA = (

@@ -14,6 +14,7 @@ from harness.grader import Grader
 from harness.problems import ProblemFile, find
 from harness.records import Evaluation, GradientPolicy, Gradients, Mode, Stage, Verdict
 from harness.settings import Settings
+from harness.supervisor import ForkServer
 from tests.judging.conftest import EXAMPLES
 
 RIGHT = extract((EXAMPLES / "cpp" / "relu__right.md").read_text()).candidate or ""
@@ -39,9 +40,17 @@ def get_init_inputs():
 
 
 @pytest.fixture(scope="module")
-def grader() -> Iterator[Grader]:
-    """One fork server and one oracle for all of these."""
-    with Grader("cpu", clocked=False) as opened:
+def server() -> Iterator[ForkServer]:
+    """One fork server for all of these."""
+    started = ForkServer.start()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def grader(server: ForkServer) -> Iterator[Grader]:
+    """One oracle for all that are judged on the same terms."""
+    with Grader("cpu", clocked=False, server=server) as opened:
         yield opened
 
 
@@ -61,23 +70,24 @@ def test_a_forward_only_candidate_fails_where_gradients_are_required(grader: Gra
     [(GradientPolicy.OPTIONAL, Gradients.ABSENT), (GradientPolicy.OFF, Gradients.WAIVED)],
 )
 def test_a_forward_only_candidate_passes_where_gradients_are_not_and_its_record_says_so(
-    policy: GradientPolicy, said: Gradients
+    policy: GradientPolicy, said: Gradients, server: ForkServer
 ) -> None:
     clocked = policy is GradientPolicy.OPTIONAL
-    with Grader("cpu", gradients=policy, clocked=clocked) as grader:
+    with Grader("cpu", gradients=policy, clocked=clocked, server=server) as grader:
         evaluation = judge(grader, FORWARD_ONLY, find("relu"))
     assert evaluation.passed, [f.message for f in evaluation.findings]
     assert evaluation.gradients is said
     assert {s.mode for s in evaluation.speedups} == ({Mode.FORWARD} if clocked else set())
 
 
-def test_optional_gradients_must_be_right_where_there_are_some() -> None:
+def test_optional_gradients_must_be_right_where_there_are_some(server: ForkServer) -> None:
     wrong = RIGHT.replace(
         "return relu_cpu.relu_backward(grad_output, y)",
         "return relu_cpu.relu_backward(grad_output, grad_output)",
     )
     assert wrong != RIGHT
-    with Grader("cpu", gradients=GradientPolicy.OPTIONAL, clocked=False) as grader:
+    optional = GradientPolicy.OPTIONAL
+    with Grader("cpu", gradients=optional, clocked=False, server=server) as grader:
         assert judge(grader, wrong, find("relu")).verdict is Verdict.WRONG_GRADIENTS
 
 
@@ -115,25 +125,29 @@ def test_a_problem_in_float64_refuses_float32_results(grader: Grader, tmp_path: 
     assert judge(grader, text, ProblemFile.read(path)).verdict is Verdict.WRONG_SHAPE
 
 
-def test_a_candidate_whose_calls_are_each_in_time_cannot_hold_the_device_for_ever() -> None:
+def test_a_candidate_whose_calls_are_each_in_time_cannot_hold_the_device_for_ever(
+    server: ForkServer,
+) -> None:
     slow = RIGHT.replace("return ReluFunction.apply(x)", "time.sleep(0.5)\n        return x")
     text = slow.replace("return x", "return ReluFunction.apply(x)").replace(
         "import torch\n", "import time\nimport torch\n", 1
     )
     limits = Settings(stage_seconds=2.0)
-    with Grader("cpu", clocked=False, settings=limits) as grader:
+    with Grader("cpu", clocked=False, settings=limits, server=server) as grader:
         evaluation = judge(grader, text, find("relu"))
     assert evaluation.verdict is Verdict.TIMED_OUT
     assert evaluation.stage_seconds[Stage.VALUES] < 10
 
 
-def test_what_goes_wrong_with_the_reference_is_a_fault_and_no_verdict(tmp_path: Path) -> None:
+def test_what_goes_wrong_with_the_reference_is_a_fault_and_no_verdict(
+    server: ForkServer, tmp_path: Path
+) -> None:
     path = tmp_path / "flaky.py"
     # Right in the oracle, whose working directory is not a worker's.
     broken = 'import os\nif os.path.exists("candidate.py"): raise OSError("not here")\n'
     path.write_text(broken + BARE)
     text = RIGHT.replace("def __init__(self):", "def __init__(self, slope):")
-    with Grader("cpu") as grader, pytest.raises(OracleFault, match="not here"):
+    with Grader("cpu", server=server) as grader, pytest.raises(OracleFault, match="not here"):
         judge(grader, text, ProblemFile.read(path))
 
 

@@ -69,6 +69,12 @@ CASES = {
     "pointwise groups": Case(16, 256, 40, 42, 128, (1, 1), groups=2),
 }
 
+THIN = {
+    "depthwise": Case(8, 48, 40, 41, 48, (7, 7), padding=(3, 3), groups=48),
+    "depthwise, strided": Case(8, 48, 40, 41, 96, (3, 9), (2, 3), (1, 4), groups=48),
+    "two channels a group": Case(4, 32, 33, 35, 48, (3, 3), (1, 1), (2, 2), (2, 2), groups=16),
+}
+
 
 @pytest.fixture(scope="module")
 def solution() -> ModuleType:
@@ -131,6 +137,15 @@ def test_all_passes_are_right_and_the_same_twice(
     budgets = [*[BUDGETS[tf32]] * 3, SERIAL]
     for one, other, exact, budget in zip(found, again, true(case, *tensors), budgets):
         assert error(one, exact) < budget
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("case", THIN.values(), ids=THIN)
+def test_thin_groups_are_right_and_the_same_twice(solution: ModuleType, case: Case) -> None:
+    tensors = operands(case)
+    found, again = ours(solution, case, *tensors), ours(solution, case, *tensors)
+    for one, other, exact in zip(found, again, true(case, *tensors)):
+        assert error(one, exact) < SERIAL
         assert torch.equal(one, other)
 
 
