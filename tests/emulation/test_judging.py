@@ -36,7 +36,6 @@ FEW_BUGS = {
     "squared_relu__texture",
     # decided by running
     "row_sum__barrier_missing_in_tree",
-    "row_sum__block_too_large_unchecked",
     "row_sum__read_past_the_end",
     "row_sum__shared_array_too_small",
 }
