@@ -146,6 +146,17 @@ def test_a_process_that_somebody_else_ends_is_a_fault_of_ours() -> None:
         right(patient)
 
 
+def test_what_the_asking_process_holds_wears_no_reader_out() -> None:
+    before = processes()
+    with within(text_memory_bytes=1 << 30) as small:
+        ballast = b"x" * (400 << 20)
+        right(small)
+        (first,) = [p for p in processes() if p not in before]
+        right(small)
+        assert [p for p in processes() if p not in before] == [first]
+        del ballast
+
+
 def test_a_process_that_ended_between_two_texts_is_a_fault_of_ours(reading: Reading) -> None:
     right(reading)
     (process,) = processes()
