@@ -18,10 +18,7 @@ from tests.emulation.expectations import BLIND, BUGS, PROBLEMS, RIGHT, expected
 
 pytestmark = NEEDS_EMULATION
 
-FEW_RIGHT = {
-    "argmax_rows__spin_lock",
-    "row_sum__cooperative_groups",
-}
+FEW_RIGHT = {"argmax_rows__spin_lock"}
 FEW_BUGS = {
     # decided before a build
     "row_sum__async_copy",
