@@ -39,7 +39,7 @@ def start(generations: Path, run: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "harness.cli", *arguments],
         cwd=ROOT,
-        env=os.environ | {"KERNEL_HARNESS_CALL_SECONDS": "5"},  # one loops until it is ended
+        env=os.environ | {"KERNEL_HARNESS_CALL_SECONDS": "10"},  # one loops until it is ended
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
