@@ -1,7 +1,8 @@
 """CUDA C++ as tokens: comments and literals masked, macros apart from the code around them.
 
 Every token knows where it stands in the source. Does not: parse, expand macros, or evaluate
-conditions; both branches of an ``#if`` are read.
+conditions but the few that no build for this device can meet; otherwise both branches of an
+``#if`` are read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ _TOKEN = re.compile(
 )
 _DIRECTIVE = re.compile(r"^[ \t]*#(?:[^\\\n]|\\[ \t]*\r?\n|\\)*", re.MULTILINE)
 _DEFINE = re.compile(r"\s*#\s*define\s+\w+(?P<list>\((?P<parameters>[^)]*)\))?")
-_CONDITION = re.compile(r"\s*#\s*(?P<kind>ifdef|ifndef|if|elifdef|elifndef|elif|else|endif)\b")
+_CONDITION = re.compile(
+    r"\s*#\s*(?P<kind>ifdef|ifndef|if|elifdef|elifndef|elif|else|endif)\b"
+    r"(?P<rest>.*)",
+    re.DOTALL,
+)
+_NEVER = re.compile(r"0|(?:defined\s*\(?\s*)?__CUDA_ARCH_FEAT_\w+\s*\)?")
+"""Conditions that do not hold: the emulated device is one of a family and has no features of an
+architecture's own (as sm_90 has not what sm_90a has)."""
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 _OPENS = {")": "(", "]": "[", "}": "{"}
 _ALIGNING = frozenset({"__align__", "alignas", "__attribute__", "__declspec"})
@@ -53,7 +61,7 @@ class Stream:
 
 
 def mask(source: str) -> str:
-    """Blanks out comments, what is within quotes, and what an ``#if 0`` takes out.
+    """Blanks out comments, what is within quotes, and what the preprocessor surely takes out.
 
     Every other character stays in its place.
     """
@@ -195,21 +203,28 @@ def attribute_end(found: Sequence[Token], at: int) -> int | None:
 
 
 def _dead(code: str) -> list[tuple[int, int]]:
-    """The places between an ``#if 0`` and what ends it."""
+    """The places that the preprocessor drops whatever the candidate defines."""
     found: list[tuple[int, int]] = []
-    start, depth = None, 0
+    dropped_since = 0
+    holds: list[bool | None] = []  # For each open condition; None where that is not known.
     for directive in _DIRECTIVE.finditer(code):
         condition = _CONDITION.match(directive[0])
-        kind = condition["kind"] if condition is not None else ""
-        if start is None:
-            start = directive.end() if re.match(r"\s*#\s*if\s+0\s*$", directive[0]) else None
-            depth = 0
-        elif depth == 0 and kind.startswith("e"):
-            found.append((start, directive.start()))
-            start = None
-        else:
-            depth += kind in ("if", "ifdef", "ifndef")
-            depth -= kind == "endif"
+        if condition is None:
+            continue
+        dropped, kind = False in holds, condition["kind"]
+        if kind in ("if", "ifdef", "ifndef"):
+            never = _NEVER.fullmatch(condition["rest"].strip()) is not None
+            holds.append(kind == "ifndef" if never else None)
+        elif holds:
+            before = holds.pop()
+            if kind == "else" and before is not None:
+                holds.append(not before)
+            elif kind != "endif":
+                holds.append(None)
+        if not dropped and False in holds:
+            dropped_since = directive.end()
+        elif dropped and False not in holds:
+            found.append((dropped_since, directive.start()))
     return found
 
 

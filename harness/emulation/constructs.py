@@ -102,39 +102,11 @@ _INCLUDE_LINE = re.compile(
 
 def unsupported(source: str) -> list[Construct]:
     """What the text uses that is not emulated, each once, in the order of the lines."""
-    source = _for_this_architecture(source)
     code = mask(source)
     found = [*_headers(source, code), *_patterns(code), *_grid_barriers(code)]
     for stream in streams(code):
         found += _assembly(source, stream)
     return _once([*found, *_nested_launches(code)])
-
-
-_CONDITIONAL = re.compile(r"[ \t]*#[ \t]*(?P<word>if|ifdef|ifndef|elif|else|endif)\b(?P<rest>.*)")
-_FEATURES = re.compile(r"(?:defined\s*\(?\s*)?__CUDA_ARCH_FEAT_\w+\s*\)?")
-
-
-def _for_this_architecture(source: str) -> str:
-    """The text with blank lines for what only ``__CUDA_ARCH_FEAT_...`` lets in.
-
-    The emulated device is one of a family and has no features of an architecture's own (as sm_90
-    has not what sm_90a has), so the preprocessor drops these lines, whatever they use.
-    """
-    lines = source.split("\n")
-    inside: list[bool | None] = []  # For each open condition: dropped now; None if of another kind.
-    for i, line in enumerate(lines):
-        match = _CONDITIONAL.match(line)
-        word = match["word"] if match else ""
-        if match and word in ("if", "ifdef", "ifndef"):
-            only_features = _FEATURES.fullmatch(match["rest"].split("//")[0].strip()) is not None
-            inside.append(word != "ifndef" if only_features else None)
-        elif word in ("else", "elif") and inside and inside[-1] is not None:
-            inside[-1] = not inside[-1] if word == "else" else None
-        elif word == "endif" and inside:
-            inside.pop()
-        elif any(inside):
-            lines[i] = ""
-    return "\n".join(lines)
 
 
 def _once(found: Iterable[Construct]) -> list[Construct]:

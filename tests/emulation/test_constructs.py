@@ -248,6 +248,10 @@ GUARDS = {
     "unless, otherwise": ("#ifndef __CUDA_ARCH_FEAT_SM90_ALL\n;\n#else\n{}\n#endif", False),
     "within": ("#ifdef __CUDA_ARCH_FEAT_SM90_ALL\n#if N > 1\n;\n#else\n{}\n#endif\n#endif", False),
     "behind": ("#ifdef __CUDA_ARCH_FEAT_SM90_ALL\n;\n#endif\n{}", True),
+    "in a comment": ("/*\n#ifdef __CUDA_ARCH_FEAT_SM90_ALL\n*/\n{}", True),
+    "in a string": ('auto s = R"(\n#ifdef __CUDA_ARCH_FEAT_SM90_ALL\n)";\n{}', True),
+    "never, otherwise": ("#if 0\n;\n#else\n{}\n#endif", True),
+    "within never": ("#if 0\n#ifdef MINE\n;\n#else\n{}\n#endif\n#endif", False),
     "another condition": ("#if __CUDA_ARCH__ >= 900\n{}\n#endif", True),
     "one of two conditions": (
         "#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(MINE)\n{}\n#endif",
