@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ __global__ void __launch_bounds__(256, 1) form_{i}(float* out, long long* clocks
 #pragma unroll
     for (int j = 0; j < 4; ++j) {{
       asm volatile("wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.f16.f16 "
-                   "{{{{{names}}}}}, {text};" : {sums} : {inputs});
+                   "{operands};" : {sums} : {inputs});
     }}
     asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
     asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
@@ -115,30 +116,29 @@ RUN = """
 def kernel(i: int, columns: int, a: Operand, b: Operand) -> str:
     """The text of one form's kernel."""
     count = columns // 2
-    at = count
+    into, first = braced(range(count)), count
     if a.registers:
-        text, inputs = (
-            f"{{{{%{at}, %{at}, %{at}, %{at}}}}}, %{at + 1}, 1, 1, 1",
-            '"r"(zero), "l"(b)',
-        )
+        left, flags = braced([first] * 4), "1, 1, 1"
+        inputs = '"r"(zero), "l"(b)'
     else:
-        text, inputs = f"%{at}, %{at + 1}, 1, 1, 1, {int(a.transposed)}", '"l"(a), "l"(b)'
-    return (
-        KERNEL.format(
-            i=i,
-            columns=columns,
-            count=count,
-            a=a,
-            b=b,
-            rounds=ROUNDS,
-            names=",".join(f"%{j}" for j in range(count)),
-            sums=", ".join(f'"+f"(sums[{j}])' for j in range(count)),
-            text=f"{text}, {int(b.transposed)}",
-            inputs=inputs,
-        )
-        .replace("{{", "{")
-        .replace("}}", "}")
+        left, flags = f"%{first}", f"1, 1, 1, {int(a.transposed)}"
+        inputs = '"l"(a), "l"(b)'
+    return KERNEL.format(
+        i=i,
+        columns=columns,
+        count=count,
+        a=a,
+        b=b,
+        rounds=ROUNDS,
+        operands=f"{into}, {left}, %{first + 1}, {flags}, {int(b.transposed)}",
+        sums=", ".join(f'"+f"(sums[{j}])' for j in range(count)),
+        inputs=inputs,
     )
+
+
+def braced(numbers: Iterable[int]) -> str:
+    """Operands of an asm statement as one vector."""
+    return "{" + ", ".join(f"%{j}" for j in numbers) + "}"
 
 
 def main() -> None:
