@@ -21,6 +21,7 @@ from harness.errors import HarnessError, HarnessFault, UsageError
 from harness.version import __version__
 
 if TYPE_CHECKING:
+    from harness.generation import Generation
     from harness.records import Evaluation, Speedup
 
 PASSED, NOT_PASSED, USAGE, FAULT = 0, 1, 2, 3
@@ -82,12 +83,11 @@ def grade(
     readers = Readers()
     readers.warm()  # while the rest is imported
     from harness import report, timetable
-    from harness.extract import extract
     from harness.generation import Generation
     from harness.grader import Grader
     from harness.mapping import problem_of
     from harness.problems import find
-    from harness.records import Stage, Verdict
+    from harness.records import Verdict
     from harness.store import BaselineStore
 
     generation = Generation.read(file)
@@ -110,10 +110,7 @@ def grade(
     if as_json:
         _print_json(evaluation.model_dump(mode="json"))
     else:
-        # What ended there took too much to be looked at here, or holds no candidate.
-        early = evaluation.stage is Stage.EXTRACT
-        candidate = None if early else extract(generation.text).candidate
-        _out.print(report.evaluation(evaluation, candidate, stored))
+        _out.print(report.evaluation(evaluation, _candidate(generation, evaluation), stored))
         if timings:
             _out.print()
             _out.print(timetable.of_evaluation(evaluation))
@@ -295,20 +292,17 @@ def prompt(
 ) -> None:
     """Render the task of a problem for a model, or the feedback on an answer."""
     from harness.devices import choose
-    from harness.extract import extract
     from harness.generation import Generation
     from harness.problems import find
     from harness.prompting import hardware_of, render_feedback, render_task
-    from harness.records import Stage
     from harness.screening import RULES
 
     if (feedback is None) != (evaluation is None):
         raise UsageError("--feedback and --evaluation go together: the answer, and its record")
     if feedback is not None and evaluation is not None:
         record = _evaluation(evaluation)
-        early = record.stage is Stage.EXTRACT  # it took too much to be looked at here, or is none
-        answer = "" if early else extract(Generation.read(feedback).text).candidate or ""
-        text = render_feedback(record, answer)
+        answer = _candidate(Generation.read(feedback), record)
+        text = render_feedback(record, answer or "")
     else:
         file = find(problem, problems)
         hardware = hardware_of(choose(device)[0])
@@ -459,6 +453,15 @@ def _evaluation(path: Path) -> Evaluation:
         raise UsageError(
             f"{path}: this is not an evaluation, as `grade --json` prints one: {first}"
         ) from error
+
+
+def _candidate(generation: Generation, evaluation: Evaluation) -> str | None:
+    """The code that was judged; none where there is none, or the answer took too much to read."""
+    from harness.extract import extract
+    from harness.records import Stage
+
+    early = evaluation.stage is Stage.EXTRACT
+    return None if early else extract(generation.text).candidate
 
 
 def _print_json(value: object) -> None:
