@@ -18,133 +18,95 @@ GPU. Does not: judge (``kernel-harness grade solutions/conv2d.py --problem conv2
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spine import ROOT, commit
+from spine import commit
 
 from harness.devices import choose
 from harness.grader import Grader
 from harness.problems import ProblemFile, find
 from harness.settings import Settings
+from tests.solutions.convolution import SOLUTION, Convolution, solution
 
-SOLUTION = ROOT / "solutions" / "conv2d.py"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One convolution; ``channels`` and ``filters`` count those of all groups."""
-
-    name: str
-    batch: int
-    channels: int
-    height: int
-    width: int
-    filters: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    def out(self) -> tuple[int, int]:
-        """Height and width of the output."""
-        sizes = zip(
-            (self.height, self.width), self.kernel, self.stride, self.padding, self.dilation
-        )
-        height, width = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
-        return height, width
-
-    def flop(self) -> float:
-        """Two for each multiplication of one pass, those with padding included."""
-        height, width = self.out()
-        taps = self.channels // self.groups * self.kernel[0] * self.kernel[1]
-        return 2.0 * self.batch * self.filters * height * width * taps
-
-    def problem(self, tf32: bool, benchmark: bool) -> str:
-        """The text of a problem: the shipped conv2d's model with these numbers and no cases."""
-        text = find("conv2d").source
-        configuration = [
-            self.channels, self.filters, self.kernel, self.stride, self.padding, self.dilation,
-            self.groups,
-        ]  # fmt: skip
-        shape = (self.batch, self.channels, self.height, self.width)
-        return (
-            text[: text.index("batch_size =")]
-            + f"torch.backends.cudnn.benchmark = {benchmark}\n"
-            + f'TF32 = "{"allowed" if tf32 else "forbidden"}"\n'
-            + f'GRADIENTS = "required"\n\n\ndef get_inputs():\n    return [torch.rand{shape}]\n'
-            + f"\n\ndef get_init_inputs():\n    return {configuration}\n"
-        )
+LARGEST = {
+    "headline": Convolution(8, 64, 512, 256, 128, (5, 7)),
+    "5x9": Convolution(8, 32, 512, 512, 64, (5, 9)),
+    "5x9 dilated": Convolution(8, 32, 512, 512, 64, (5, 9), (1, 1), (2, 4), (2, 3)),
+}
+SMALL = {
+    "5x7": Convolution(2, 40, 35, 37, 72, (5, 7), padding=(2, 3)),
+    "3x3, stride 2": Convolution(4, 40, 95, 97, 72, (3, 3), (2, 2), (1, 1)),
+    "1x1": Convolution(18, 72, 25, 27, 136, (1, 1)),
+    "2 groups": Convolution(8, 64, 33, 35, 64, (3, 3), padding=(1, 1), groups=2),
+}
+OTHERS = {
+    "ResNet 64 at 56": Convolution(64, 64, 56, 56, 64, (3, 3), padding=(1, 1)),
+    "ResNet 128 at 28": Convolution(64, 128, 28, 28, 128, (3, 3), padding=(1, 1)),
+    "ResNet 256 at 14": Convolution(64, 256, 14, 14, 256, (3, 3), padding=(1, 1)),
+    "3x3, stride 2": Convolution(64, 128, 56, 56, 128, (3, 3), (2, 2), (1, 1)),
+    "1x1, 256 to 64": Convolution(64, 256, 56, 56, 64, (1, 1)),
+    "1x1, 256 to 1024": Convolution(64, 256, 14, 14, 1024, (1, 1)),
+    "VGG 128 at 112": Convolution(8, 128, 112, 112, 128, (3, 3), padding=(1, 1)),
+    "4 groups": Convolution(64, 256, 28, 28, 256, (3, 3), padding=(1, 1), groups=4),
+    "one odd image": Convolution(1, 256, 99, 101, 256, (3, 3), padding=(1, 1)),
+    "ConvNeXt depthwise": Convolution(32, 96, 56, 56, 96, (7, 7), padding=(3, 3), groups=96),
+}
+TIMED = LARGEST | OTHERS
 
 
-LARGEST = (
-    Shape("headline", 8, 64, 512, 256, 128, (5, 7)),
-    Shape("5x9", 8, 32, 512, 512, 64, (5, 9)),
-    Shape("5x9 dilated", 8, 32, 512, 512, 64, (5, 9), (1, 1), (2, 4), (2, 3)),
-)
-SMALL = (
-    Shape("5x7", 2, 40, 35, 37, 72, (5, 7), padding=(2, 3)),
-    Shape("3x3, stride 2", 4, 40, 95, 97, 72, (3, 3), (2, 2), (1, 1)),
-    Shape("1x1", 18, 72, 25, 27, 136, (1, 1)),
-    Shape("2 groups", 8, 64, 33, 35, 64, (3, 3), padding=(1, 1), groups=2),
-)
-OTHERS = (
-    Shape("ResNet 64 at 56", 64, 64, 56, 56, 64, (3, 3), padding=(1, 1)),
-    Shape("ResNet 128 at 28", 64, 128, 28, 28, 128, (3, 3), padding=(1, 1)),
-    Shape("ResNet 256 at 14", 64, 256, 14, 14, 256, (3, 3), padding=(1, 1)),
-    Shape("3x3, stride 2", 64, 128, 56, 56, 128, (3, 3), (2, 2), (1, 1)),
-    Shape("1x1, 256 to 64", 64, 256, 56, 56, 64, (1, 1)),
-    Shape("1x1, 256 to 1024", 64, 256, 14, 14, 1024, (1, 1)),
-    Shape("VGG 128 at 112", 8, 128, 112, 112, 128, (3, 3), padding=(1, 1)),
-    Shape("4 groups", 64, 256, 28, 28, 256, (3, 3), padding=(1, 1), groups=4),
-    Shape("one odd image", 1, 256, 99, 101, 256, (3, 3), padding=(1, 1)),
-    Shape("ConvNeXt depthwise", 32, 96, 56, 56, 96, (7, 7), padding=(3, 3), groups=96),
-)
+def problem(shape: Convolution, tf32: bool, benchmark: bool) -> str:
+    """The text of a problem: the shipped conv2d's model with these numbers and no cases."""
+    text = find("conv2d").source
+    _, channels, *_ = shape.x
+    configuration = [channels, shape.filters, shape.kernel, *shape.geometry]
+    return (
+        text[: text.index("batch_size =")]
+        + f"torch.backends.cudnn.benchmark = {benchmark}\n"
+        + f'TF32 = "{"allowed" if tf32 else "forbidden"}"\n'
+        + f'GRADIENTS = "required"\n\n\ndef get_inputs():\n    return [torch.rand{shape.x}]\n'
+        + f"\n\ndef get_init_inputs():\n    return {configuration}\n"
+    )
 
 
-def wanted() -> Iterator[tuple[Shape, bool, bool]]:
-    """Shape, TF32 and ``cudnn.benchmark``, the most important first."""
+def wanted() -> Iterator[tuple[str, bool, bool]]:
+    """Name of a shape, TF32 and ``cudnn.benchmark``, the most important first."""
     for benchmark in (False, True):
         for tf32 in (True, False):
-            yield from ((shape, tf32, benchmark) for shape in LARGEST)
+            yield from ((name, tf32, benchmark) for name in LARGEST)
     for tf32 in (True, False):
-        yield from ((shape, tf32, False) for shape in OTHERS)
+        yield from ((name, tf32, False) for name in OTHERS)
 
 
 def clocked(out: Path, until: float, device: str = "cuda") -> None:
     """Clock the solution beside the reference, shape by shape."""
     rows: list[dict[str, Any]] = []
-    solution = SOLUTION.read_text()
+    text = SOLUTION.read_text()
     problem_file = out / "conv2d_of_one_size.py"
     with Grader(device, settings=Settings(clock_seconds=1.0)) as grader:
-        for shape, tf32, benchmark in wanted():
-            begun = time.time()
+        for name, tf32, benchmark in wanted():
+            shape, begun = TIMED[name], time.time()
             if begun > until:
                 break
-            problem_file.write_text(shape.problem(tf32, benchmark))
-            found, failures = grader.baseline(
-                ProblemFile.read(problem_file), solution, ("solution",)
-            )
+            problem_file.write_text(problem(shape, tf32, benchmark))
+            found, failures = grader.baseline(ProblemFile.read(problem_file), text, ("solution",))
             rows.append(
                 {
-                    "shape": shape.name,
+                    "shape": name,
                     "precision": "tf32" if tf32 else "fp32",
                     "cudnn_benchmark": benchmark,
-                    "gflop": shape.flop() / 1e9,
+                    "gflop": shape.flop / 1e9,
                     "failures": failures,
                     "speedups": [one.model_dump(mode="json") for one in found.get("solution", ())],
                 }
             )
             print(
-                f"{shape.name:20} {'tf32' if tf32 else 'fp32'} {'benchmark' if benchmark else ''}",
+                f"{name:20} {'tf32' if tf32 else 'fp32'} {'benchmark' if benchmark else ''}",
                 *(
                     f"{one.mode.value} {one.speedup:.3f}x of {one.reference.milliseconds:.3f} ms"
                     for one in found.get("solution", ())
@@ -162,14 +124,12 @@ def kernels(out: Path, until: float) -> None:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    solution = loaded()
+    apply = solution().Conv2dFunction.apply
     rows: list[dict[str, Any]] = []
-    for shape in (*LARGEST, *OTHERS):
+    for name, shape in TIMED.items():
         torch.manual_seed(0)
-        geometry = (shape.stride, shape.padding, shape.dilation, shape.groups)
-        x = torch.rand(shape.batch, shape.channels, shape.height, shape.width, device="cuda")
-        w = torch.randn(shape.filters, shape.channels // shape.groups, *shape.kernel, device="cuda")
-        dy = torch.randn(shape.batch, shape.filters, *shape.out(), device="cuda")
+        x, w = torch.rand(shape.x, device="cuda"), torch.randn(shape.weight, device="cuda")
+        dy, geometry = torch.randn(shape.y, device="cuda"), shape.geometry
         x.requires_grad_(), w.requires_grad_()
         true = in_float64(x.detach(), w.detach(), dy, geometry)
         for tf32 in (True, False):
@@ -177,7 +137,7 @@ def kernels(out: Path, until: float) -> None:
                 return
             torch.backends.cudnn.allow_tf32 = tf32
 
-            step = partial(training_step, solution.Conv2dFunction.apply, x, w, dy, geometry)
+            step = partial(training_step, apply, x, w, dy, geometry)
             stock = partial(training_step, torch.nn.functional.conv2d, x, w, dy, geometry)
             ours, again, theirs = step(), step(), stock()
             with profile(activities=[ProfilerActivity.CUDA]) as seen:
@@ -185,9 +145,9 @@ def kernels(out: Path, until: float) -> None:
                 torch.cuda.synchronize()
             rows.append(
                 {
-                    "shape": shape.name,
+                    "shape": name,
                     "precision": "tf32" if tf32 else "fp32",
-                    "gflop": shape.flop() / 1e9,
+                    "gflop": shape.flop / 1e9,
                     "errors": errors(ours, true),
                     "cudnn_errors": errors(theirs, true),
                     "reproducible": all(torch.equal(a, b) for a, b in zip(ours, again)),
@@ -201,7 +161,7 @@ def kernels(out: Path, until: float) -> None:
                     },
                 }
             )
-            print(shape.name, rows[-1]["precision"], rows[-1]["errors"], rows[-1]["kernels"])
+            print(name, rows[-1]["precision"], rows[-1]["errors"], rows[-1]["kernels"])
             write(out, "kernels", rows)
             del ours, again, theirs
         del true
@@ -212,27 +172,16 @@ def passes() -> None:
     """Forward and backward of small shapes, large enough for the tensor cores."""
     import torch
 
-    apply = loaded().Conv2dFunction.apply
-    for shape in SMALL:
-        geometry = (shape.stride, shape.padding, shape.dilation, shape.groups)
-        x = torch.rand(shape.batch, shape.channels, shape.height, shape.width, device="cuda")
-        w = torch.rand(shape.filters, shape.channels // shape.groups, *shape.kernel, device="cuda")
+    apply = solution().Conv2dFunction.apply
+    for name, shape in SMALL.items():
+        x, w = torch.rand(shape.x, device="cuda"), torch.rand(shape.weight, device="cuda")
         x.requires_grad_(), w.requires_grad_()
         for tf32 in (True, False):
             torch.backends.cudnn.allow_tf32 = tf32
-            y = apply(x, w, None, *geometry)
+            y = apply(x, w, None, *shape.geometry)
             y.backward(torch.ones_like(y))
         torch.cuda.synchronize()
-        print(shape.name, f"{shape.flop() / 2e6:.0f} million products a pass")
-
-
-def loaded() -> Any:
-    """The solution as a module, built as anybody would build it."""
-    spec = importlib.util.spec_from_file_location("solution", SOLUTION)
-    assert spec is not None and spec.loader is not None
-    solution = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(solution)
-    return solution
+        print(name, f"{shape.flop / 2e6:.0f} million products a pass")
 
 
 def training_step(conv2d: Callable[..., Any], x: Any, w: Any, dy: Any, geometry: Any) -> Any:

@@ -29,6 +29,7 @@ from harness.pool import batch
 from harness.problems import find
 from harness.records import Evaluation, GradientPolicy
 from harness.settings import Settings
+from tests.solutions.convolution import SOLUTION, rounded
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBLEMS = ("conv2d", "relu", "softmax", "matmul", "layer_norm")
@@ -77,12 +78,11 @@ def gather(folder: Path) -> dict[str, str]:
 
 def precision() -> dict[str, Any]:
     """The exact fp32 convolution passes; one that rounds its operands must not."""
-    source = (ROOT / "solutions" / "conv2d.py").read_text()
     problem = find("conv2d")
     variants = {
-        "fp32": source,
-        "bf16_operands": rounded(source, "bfloat16"),
-        "fp16_operands": rounded(source, "float16"),
+        "fp32": SOLUTION.read_text(),
+        "bf16_operands": rounded("bfloat16"),
+        "fp16_operands": rounded("float16"),
     }
     found = {}
     with Grader(
@@ -91,15 +91,6 @@ def precision() -> dict[str, Any]:
         for name, text in variants.items():
             found[name] = row(grader.grade(Generation(name, text), problem), "")
     return found
-
-
-def rounded(source: str, dtype: str) -> str:
-    """The solution with image and filters rounded to a half format before they are used."""
-    operands = "x, weight, bias, *ctx.geometry, torch.backends"
-    if operands not in source:
-        raise SystemExit("the solution no longer calls its forward as this script expects")
-    half = ", ".join(f"{name}.to(torch.{dtype}).to({name}.dtype)" for name in ("x", "weight"))
-    return source.replace(operands, operands.replace("x, weight", half))
 
 
 def real_answer() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from harness.problems import ProblemFile, find
 from harness.records import Gradients, Mode, Stage, Verdict
 from harness.settings import Settings
 from tests.judging.conftest import HOSTILE, ROOT, expectation
+from tests.solutions.convolution import rounded
 
 pytestmark = pytest.mark.gpu
 
@@ -56,12 +57,7 @@ def test_a_vetted_solution_is_right_to_the_last_digits_in_float64(
 def test_a_convolution_that_rounds_its_operands_to_a_half_format_does_not_pass(
     grader: Grader, dtype: str
 ) -> None:
-    source = (ROOT / "solutions" / "conv2d.py").read_text()
-    operands = "x, weight, bias, *ctx.geometry, torch.backends"
-    assert source.count(operands) == 1
-    half = ", ".join(f"{name}.to(torch.{dtype}).to({name}.dtype)" for name in ("x", "weight"))
-    text = source.replace(operands, operands.replace("x, weight", half))
-    evaluation = grader.grade(Generation(dtype, text), find("conv2d"))
+    evaluation = grader.grade(Generation(dtype, rounded(dtype)), find("conv2d"))
     assert evaluation.verdict is Verdict.WRONG_VALUES
 
 

@@ -6,97 +6,72 @@ the tensor cores; these are not.
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
 
 import pytest
 import torch
+
+from tests.solutions.convolution import Convolution, solution
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
-SOLUTION = Path(__file__).resolve().parents[2] / "solutions" / "conv2d.py"
 BUDGETS = {True: 3.5e-4, False: 1e-6}
 """Relative L2, with TF32 and without: rounding both operands to 11 bits makes 2.9e-4."""
 SERIAL = 5e-6
 """What plain float32 sums may be wrong by: those of the bias and of the general kernel."""
 
 
-class Case(NamedTuple):
-    """One convolution; ``channels`` and ``filters`` count those of all groups."""
-
-    batch: int
-    channels: int
-    height: int
-    width: int
-    filters: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    @property
-    def geometry(self) -> tuple[Any, ...]:
-        """What a convolution takes behind its bias."""
-        return self.stride, self.padding, self.dilation, self.groups
-
-
 CASES = {
-    "five by seven": Case(4, 64, 35, 37, 128, (5, 7), padding=(2, 3)),
-    "odd sizes": Case(3, 40, 50, 71, 96, (5, 7), padding=(1, 0)),
-    "dilated": Case(2, 32, 40, 45, 64, (5, 9), (1, 1), (2, 4), (2, 3)),
-    "three by three": Case(4, 128, 28, 28, 128, (3, 3), padding=(1, 1)),
-    "small maps": Case(64, 256, 14, 14, 256, (3, 3), padding=(1, 1)),
-    "one image": Case(1, 64, 60, 63, 64, (3, 3), padding=(1, 1)),
-    "even kernel": Case(4, 96, 40, 41, 112, (2, 2), padding=(0, 1)),
-    "long kernel": Case(2, 48, 50, 60, 64, (1, 12), padding=(0, 5)),
-    "tall kernel": Case(2, 48, 50, 60, 64, (11, 1), padding=(5, 0)),
-    "padding beyond the kernel": Case(4, 48, 30, 30, 80, (3, 3), padding=(6, 7)),
-    "few channels": Case(8, 17, 60, 60, 33, (3, 3), padding=(1, 1)),
-    "pointwise": Case(16, 136, 25, 27, 130, (1, 1)),
-    "pointwise, padded": Case(16, 136, 25, 27, 130, (1, 1), padding=(1, 2)),
-    "pointwise, strided": Case(16, 128, 56, 56, 256, (1, 1), (2, 2)),
-    "stride 2": Case(8, 64, 57, 58, 96, (3, 3), (2, 2), (1, 1)),
-    "stride 3": Case(8, 48, 57, 58, 96, (3, 3), (3, 3), (0, 2)),
-    "two strides": Case(8, 40, 57, 58, 96, (5, 7), (2, 3), (2, 3)),
-    "first layer": Case(8, 16, 113, 112, 64, (7, 7), (2, 2), (3, 3)),
-    "groups": Case(8, 128, 40, 42, 128, (3, 3), padding=(1, 1), groups=2),
-    "groups and stride": Case(8, 128, 80, 82, 256, (3, 3), (2, 2), (1, 1), groups=4),
-    "pointwise groups": Case(16, 256, 40, 42, 128, (1, 1), groups=2),
+    "five by seven": Convolution(4, 64, 35, 37, 128, (5, 7), padding=(2, 3)),
+    "odd sizes": Convolution(3, 40, 50, 71, 96, (5, 7), padding=(1, 0)),
+    "dilated": Convolution(2, 32, 40, 45, 64, (5, 9), (1, 1), (2, 4), (2, 3)),
+    "three by three": Convolution(4, 128, 28, 28, 128, (3, 3), padding=(1, 1)),
+    "small maps": Convolution(64, 256, 14, 14, 256, (3, 3), padding=(1, 1)),
+    "one image": Convolution(1, 64, 60, 63, 64, (3, 3), padding=(1, 1)),
+    "even kernel": Convolution(4, 96, 40, 41, 112, (2, 2), padding=(0, 1)),
+    "long kernel": Convolution(2, 48, 50, 60, 64, (1, 12), padding=(0, 5)),
+    "tall kernel": Convolution(2, 48, 50, 60, 64, (11, 1), padding=(5, 0)),
+    "padding beyond the kernel": Convolution(4, 48, 30, 30, 80, (3, 3), padding=(6, 7)),
+    "few channels": Convolution(8, 17, 60, 60, 33, (3, 3), padding=(1, 1)),
+    "pointwise": Convolution(16, 136, 25, 27, 130, (1, 1)),
+    "pointwise, padded": Convolution(16, 136, 25, 27, 130, (1, 1), padding=(1, 2)),
+    "pointwise, strided": Convolution(16, 128, 56, 56, 256, (1, 1), (2, 2)),
+    "stride 2": Convolution(8, 64, 57, 58, 96, (3, 3), (2, 2), (1, 1)),
+    "stride 3": Convolution(8, 48, 57, 58, 96, (3, 3), (3, 3), (0, 2)),
+    "two strides": Convolution(8, 40, 57, 58, 96, (5, 7), (2, 3), (2, 3)),
+    "first layer": Convolution(8, 16, 113, 112, 64, (7, 7), (2, 2), (3, 3)),
+    "groups": Convolution(8, 128, 40, 42, 128, (3, 3), padding=(1, 1), groups=2),
+    "groups and stride": Convolution(8, 128, 80, 82, 256, (3, 3), (2, 2), (1, 1), groups=4),
+    "pointwise groups": Convolution(16, 256, 40, 42, 128, (1, 1), groups=2),
 }
 
 THIN = {
-    "depthwise": Case(8, 48, 40, 41, 48, (7, 7), padding=(3, 3), groups=48),
-    "depthwise, strided": Case(8, 48, 40, 41, 96, (3, 9), (2, 3), (1, 4), groups=48),
-    "two channels a group": Case(4, 32, 33, 35, 48, (3, 3), (1, 1), (2, 2), (2, 2), groups=16),
+    "depthwise": Convolution(8, 48, 40, 41, 48, (7, 7), padding=(3, 3), groups=48),
+    "depthwise, strided": Convolution(8, 48, 40, 41, 96, (3, 9), (2, 3), (1, 4), groups=48),
+    "two channels a group": Convolution(
+        4, 32, 33, 35, 48, (3, 3), (1, 1), (2, 2), (2, 2), groups=16
+    ),
 }
 
 
-@pytest.fixture(scope="module")
-def solution() -> ModuleType:
-    """The solution, built as anybody would build it."""
-    spec = importlib.util.spec_from_file_location("conv2d_solution_module", SOLUTION)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module", name="module")
+def conv2d_module() -> ModuleType:
+    """The solution, built."""
+    return solution()
 
 
-def operands(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def operands(case: Convolution) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """x, weight, bias and the gradient of the output."""
     torch.manual_seed(0)
-    x = torch.rand(case.batch, case.channels, case.height, case.width, device="cuda")
-    weight = torch.randn(case.filters, case.channels // case.groups, *case.kernel, device="cuda")
+    x = torch.rand(case.x, device="cuda")
+    weight = torch.randn(case.weight, device="cuda")
     bias = torch.randn(case.filters, device="cuda")
-    y = torch.nn.functional.conv2d(x, weight, bias, *case.geometry)
-    return x, weight, bias, torch.randn_like(y)
+    return x, weight, bias, torch.randn(case.y, device="cuda")
 
 
-def true(case: Case, *tensors: torch.Tensor) -> list[torch.Tensor]:
+def true(case: Convolution, *tensors: torch.Tensor) -> list[torch.Tensor]:
     """y, dx, dw and db in float64."""
     x, weight, bias, dy = (t.double() for t in tensors)
     leaves = [t.requires_grad_() for t in (x, weight, bias)]
@@ -104,10 +79,10 @@ def true(case: Case, *tensors: torch.Tensor) -> list[torch.Tensor]:
     return [y.detach(), *torch.autograd.grad(y, leaves, dy)]
 
 
-def ours(solution: ModuleType, case: Case, *tensors: torch.Tensor) -> list[torch.Tensor]:
+def ours(module: ModuleType, case: Convolution, *tensors: torch.Tensor) -> list[torch.Tensor]:
     """The same by the solution."""
     *leaves, dy = (t.clone().requires_grad_() for t in tensors)
-    y = solution.Conv2dFunction.apply(*leaves, *case.geometry)
+    y = module.Conv2dFunction.apply(*leaves, *case.geometry)
     return [y.detach(), *torch.autograd.grad(y, leaves, dy.detach())]
 
 
@@ -123,17 +98,17 @@ def tf32(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     return bool(request.param)
 
 
-def test_the_tensor_cores_are_used_where_there_are_hopper_s(solution: ModuleType) -> None:
+def test_the_tensor_cores_are_used_where_there_are_hopper_s(module: ModuleType) -> None:
     hopper = torch.cuda.get_device_capability() == (9, 0)
-    assert solution.conv2d_extension.conv2d_prepare() is hopper
+    assert module.conv2d_extension.conv2d_prepare() is hopper
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_all_passes_are_right_and_the_same_twice(
-    solution: ModuleType, case: Case, tf32: bool
+    module: ModuleType, case: Convolution, tf32: bool
 ) -> None:
     tensors = operands(case)
-    found, again = ours(solution, case, *tensors), ours(solution, case, *tensors)
+    found, again = ours(module, case, *tensors), ours(module, case, *tensors)
     budgets = [*[BUDGETS[tf32]] * 3, SERIAL]
     for one, other, exact, budget in zip(found, again, true(case, *tensors), budgets):
         assert error(one, exact) < budget
@@ -141,32 +116,32 @@ def test_all_passes_are_right_and_the_same_twice(
 
 
 @pytest.mark.parametrize("case", THIN.values(), ids=THIN)
-def test_thin_groups_are_right_and_the_same_twice(solution: ModuleType, case: Case) -> None:
+def test_thin_groups_are_right_and_the_same_twice(module: ModuleType, case: Convolution) -> None:
     tensors = operands(case)
-    found, again = ours(solution, case, *tensors), ours(solution, case, *tensors)
+    found, again = ours(module, case, *tensors), ours(module, case, *tensors)
     for one, other, exact in zip(found, again, true(case, *tensors)):
         assert error(one, exact) < SERIAL
         assert torch.equal(one, other)
 
 
-def test_magnitudes_that_halves_cannot_hold_lose_nothing(solution: ModuleType, tf32: bool) -> None:
+def test_magnitudes_that_halves_cannot_hold_lose_nothing(module: ModuleType, tf32: bool) -> None:
     case = CASES["three by three"]
     x, weight, bias, dy = operands(case)
     x[:2] *= 1e-12
     dy[1:] *= 1e-9
     bias.zero_()
-    found, exact = ours(solution, case, x, weight, bias, dy), true(case, x, weight, bias, dy)
+    found, exact = ours(module, case, x, weight, bias, dy), true(case, x, weight, bias, dy)
     parts = [*zip(found, exact), (found[0][:2], exact[0][:2]), (found[1][1:], exact[1][1:])]
     assert all(error(one, other) < SERIAL for one, other in parts)
 
 
 def test_an_infinity_reaches_the_outputs_that_see_it_and_no_others(
-    solution: ModuleType, tf32: bool
+    module: ModuleType, tf32: bool
 ) -> None:
     case = CASES["three by three"]
     x, weight, bias, dy = operands(case)
     x[0, 0, 5, 5] = float("inf")
-    y = ours(solution, case, x, weight, bias, dy)[0]
+    y = ours(module, case, x, weight, bias, dy)[0]
     seen = torch.zeros_like(y, dtype=torch.bool)
     seen[0, :, 4:7, 4:7] = True
     assert not torch.isfinite(y[seen]).any()

@@ -1,0 +1,80 @@
+"""The conv2d solution as a module, and the convolutions that tests and benchmarks try it on.
+
+Does not: need a GPU to be imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+SOLUTION = Path(__file__).resolve().parents[2] / "solutions" / "conv2d.py"
+
+
+class Convolution(NamedTuple):
+    """One convolution; ``channels`` and ``filters`` count those of all groups."""
+
+    batch: int
+    channels: int
+    height: int
+    width: int
+    filters: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def x(self) -> tuple[int, int, int, int]:
+        """The input's shape."""
+        return self.batch, self.channels, self.height, self.width
+
+    @property
+    def weight(self) -> tuple[int, int, int, int]:
+        """The shape of the filters."""
+        return self.filters, self.channels // self.groups, *self.kernel
+
+    @property
+    def y(self) -> tuple[int, int, int, int]:
+        """The output's shape."""
+        sizes = zip(self.x[2:], self.kernel, self.stride, self.padding, self.dilation)
+        height, width = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes)
+        return self.batch, self.filters, height, width
+
+    @property
+    def geometry(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
+        """What a convolution takes behind its bias."""
+        return self.stride, self.padding, self.dilation, self.groups
+
+    @property
+    def flop(self) -> float:
+        """Two for each multiplication of one pass, those with padding included."""
+        _, channels, kernel_height, kernel_width = self.weight
+        batch, filters, height, width = self.y
+        return 2.0 * batch * filters * height * width * channels * kernel_height * kernel_width
+
+
+def solution() -> ModuleType:
+    """The solution, built as anybody would build it."""
+    spec = importlib.util.spec_from_file_location("conv2d_solution", SOLUTION)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rounded(dtype: str) -> str:
+    """The solution's text with image and filters rounded to a half format before they are used.
+
+    Raises:
+        ValueError: It no longer calls its forward as expected here.
+    """
+    source = SOLUTION.read_text()
+    operands = "x, weight, bias, *ctx.geometry, torch.backends"
+    if source.count(operands) != 1:
+        raise ValueError(f"{SOLUTION.name} does not have {operands!r} once")
+    half = ", ".join(f"{name}.to(torch.{dtype}).to({name}.dtype)" for name in ("x", "weight"))
+    return source.replace(operands, operands.replace("x, weight", half))
