@@ -991,19 +991,9 @@ __device__ __forceinline__ void multiply_add(
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
-#endif  // __CUDA_ARCH_FEAT_SM90_ALL
-
 // A ring of buffers in shared memory between copies and products: `full` changes its phase when a
 // buffer's bytes are there, `empty` when all warps that multiply are done with it.
 constexpr int kMaxSlots = 8;
-struct Place;
-struct Ring {
-  uint64_t full[kMaxSlots], empty[kMaxSlots];
-
-  __device__ __forceinline__ void init(int multiplying_warps, int serving_warps = 1);
-  // Waits until a buffer is free and returns the barrier for what it will be filled with.
-  __device__ __forceinline__ uint64_t* refill(const Place& place, int units);
-};
 struct Place {  // in a ring
   int slot = 0, phase = 0;
 
@@ -1014,20 +1004,24 @@ struct Place {  // in a ring
     }
   }
 };
+struct Ring {
+  uint64_t full[kMaxSlots], empty[kMaxSlots];
 
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL
-__device__ __forceinline__ void Ring::init(int multiplying_warps, int serving_warps) {
-  for (int i = 0; i < kMaxSlots; ++i) {
-    init_barrier(&full[i], serving_warps);
-    init_barrier(&empty[i], multiplying_warps);
+  __device__ __forceinline__ void init(int multiplying_warps, int serving_warps = 1) {
+    for (int i = 0; i < kMaxSlots; ++i) {
+      init_barrier(&full[i], serving_warps);
+      init_barrier(&empty[i], multiplying_warps);
+    }
   }
-}
-__device__ __forceinline__ uint64_t* Ring::refill(const Place& place, int units) {
-  wait_for_phase(&empty[place.slot], place.phase ^ 1);
-  arrive_and_expect(&full[place.slot], units * int(sizeof(Unit)));
-  return &full[place.slot];
-}
-#endif
+  // Waits until a buffer is free and returns the barrier for what it will be filled with.
+  __device__ __forceinline__ uint64_t* refill(const Place& place, int units) {
+    wait_for_phase(&empty[place.slot], place.phase ^ 1);
+    arrive_and_expect(&full[place.slot], units * int(sizeof(Unit)));
+    return &full[place.slot];
+  }
+};
+
+#endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
 // ---- Forward and dinput -------------------------------------------------------------------------
 
@@ -1709,7 +1703,7 @@ bool suits_tensor_cores(const Geometry& g, const torch::Tensor& input) {
 }
 
 // A packed tensor, and where the first tap of output (0, 0) looks.
-struct Operand {
+struct PackedTensor {
   torch::Tensor range, units;
   Packed packed;
   int first_row = 0, first_column = 0;
@@ -1717,10 +1711,10 @@ struct Operand {
 
 // Describes how images are packed; `padding` rows lie between the first that a tap looks at and the
 // image (none if it is negative); height and width are those of all that tiles may look at.
-Operand layout_of(
+PackedTensor layout_of(
     const Fold& fold, int64_t images, int64_t height, int64_t width, int64_t padding_y,
     int64_t padding_x) {
-  Operand to;
+  PackedTensor to;
   Packed& p = to.packed;
   p.blocks = static_cast<int>(round_up(fold.maps(), kChunk) / kUnit);
   p.before_y = static_cast<int>(std::max<int64_t>(padding_y, 0));
@@ -1734,7 +1728,7 @@ Operand layout_of(
 
 // Packs an image into its layout, or takes what an earlier call has packed.
 void pack(
-    Operand& to, const torch::Tensor& image, const Fold& fold, int64_t images, bool flat,
+    PackedTensor& to, const torch::Tensor& image, const Fold& fold, int64_t images, bool flat,
     bool split, const std::vector<torch::Tensor>& packed_before = {}) {
   const int64_t count = to.packed.part * (split ? 2 : 1);
   if (packed_before.size() == 2 && packed_before[1].numel() == count * int64_t(sizeof(Unit))) {
@@ -1831,7 +1825,7 @@ std::optional<torch::Tensor> correlate_with(
 }
 
 std::optional<torch::Tensor> correlate(
-    Correlation c, const Operand& image, const Geometry& g, const torch::Tensor& weight,
+    Correlation c, const PackedTensor& image, const Geometry& g, const torch::Tensor& weight,
     bool for_input, bool split) {
   c.image = image.packed;
   c.first_row = image.first_row, c.first_column = image.first_column;
@@ -1915,7 +1909,7 @@ int64_t stage_columns(const Geometry& g) {
 }
 
 // How x is packed, for forward and for dweight.
-Operand image_layout(const Geometry& g, bool split) {
+PackedTensor image_layout(const Geometry& g, bool split) {
   const Fold fold = fold_of(g);
   const int64_t images = g.images * g.groups;
   if (is_flat(g)) {
@@ -1939,7 +1933,7 @@ Fold fold_of_gradient(const Geometry& g) {
 }
 
 // How dy is packed, for dinput and dweight.
-Operand gradient_layout(const Geometry& g) {
+PackedTensor gradient_layout(const Geometry& g) {
   const Fold fold = fold_of_gradient(g), weights = fold_of(g);
   const int64_t images = g.images * g.groups;
   if (is_flat(g)) {
@@ -1962,8 +1956,8 @@ Operand gradient_layout(const Geometry& g) {
 
 // dweight of packed tensors: the sums of every slice, or nothing if a stage does not fit.
 std::optional<torch::Tensor> weight_gradient_slices(
-    const Geometry& g, const Operand& gradient, const Operand& image, const torch::Tensor& like,
-    bool split) {
+    const Geometry& g, const PackedTensor& gradient, const PackedTensor& image,
+    const torch::Tensor& like, bool split) {
   const bool flat = is_flat(g);
   const ColumnPlan columns = cheapest_columns(g, split);
   WeightGradient w{};
@@ -2102,7 +2096,7 @@ bool forward_on_tensor_cores(
   if (!suits_tensor_cores(g, x)) {
     return false;
   }
-  Operand image = image_layout(g, split);
+  PackedTensor image = image_layout(g, split);
   pack(image, x, fold_of(g), g.images * g.groups, is_flat(g), split);
   Correlation c{};
   c.bias = bias.defined() ? bias.data_ptr<float>() : nullptr;
@@ -2118,8 +2112,8 @@ bool forward_on_tensor_cores(
 }
 
 bool grad_input_on_tensor_cores(
-    const Geometry& g, const Operand& gradient, const torch::Tensor& dy, const torch::Tensor& w,
-    const torch::Tensor& grad_input, bool split) {
+    const Geometry& g, const PackedTensor& gradient, const torch::Tensor& dy,
+    const torch::Tensor& w, const torch::Tensor& grad_input, bool split) {
   Correlation c{};
   c.output = grad_input.data_ptr<float>();
   c.unfolds = g.stride_y * g.stride_x > 1;
@@ -2145,9 +2139,10 @@ bool grad_input_on_tensor_cores(
 }
 
 bool grad_weight_on_tensor_cores(
-    const Geometry& g, const Operand& gradient, const torch::Tensor& dy, const torch::Tensor& x,
-    const torch::Tensor& grad_weight, bool split, const std::vector<torch::Tensor>& packed) {
-  Operand image = image_layout(g, split);
+    const Geometry& g, const PackedTensor& gradient, const torch::Tensor& dy,
+    const torch::Tensor& x, const torch::Tensor& grad_weight, bool split,
+    const std::vector<torch::Tensor>& packed) {
+  PackedTensor image = image_layout(g, split);
   pack(image, x, fold_of(g), g.images * g.groups, is_flat(g), split, packed);
   const auto sums = weight_gradient_slices(g, gradient, image, grad_weight, split);
   if (sums.has_value()) {
@@ -2215,7 +2210,7 @@ std::tuple<std::optional<torch::Tensor>, std::optional<torch::Tensor>> conv2d_ba
   }
   const bool split = !tf32;
   if (dy.numel() > 0 && suits_tensor_cores(g, dy)) {
-    Operand gradient = gradient_layout(g);
+    PackedTensor gradient = gradient_layout(g);
     pack(gradient, dy, fold_of_gradient(g), g.images * g.groups, is_flat(g), split);
     input_needed =
         input_needed && !grad_input_on_tensor_cores(g, gradient, dy, w, *grad_input, split);
