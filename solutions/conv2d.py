@@ -124,12 +124,14 @@ constexpr int kRun = 1024;               // and per run, after which the registe
 constexpr int kPadding = 4;              // Spreads a tile's columns over the memory banks.
 constexpr int64_t kWantedBlocks = 1024;  // dweight is cut into slices until it has this many.
 constexpr int kSumThreads = 256;
-constexpr int64_t kPixelsPerSum = 8192;  // Pixels that a block of dbias adds up.
-constexpr int64_t kMaxBlocks = 1 << 20;  // Beyond this the loops over tiles take over.
-constexpr int kStandInBlocks = 1024;     // The same for a kernel that is hardly ever needed.
-constexpr int kThinMaps = 4;             // Maps of a thin group, at most;
-constexpr int kThinThreads = 256;        // threads of the kernels that compute them,
-constexpr int kThinTaps = 8;             // and taps of a row that one of dweight's sums at once.
+constexpr int64_t kPixelsPerSum = 8192;    // Pixels that a block of dbias adds up.
+constexpr int64_t kMaxBlocks = 1 << 20;    // Beyond this the loops over tiles take over.
+constexpr int kStandInBlocks = 1024;       // The same for a kernel that is hardly ever needed.
+constexpr int kThinMaps = 4;               // Maps of a thin group, at most;
+constexpr int kThinThreads = 64;           // threads of a block that computes them,
+constexpr int kStrip = 8;                  // and what a thread adds up at once.
+constexpr int kThinRows = 16;              // Pixels of a column that a lane of dweight walks down.
+constexpr int64_t kWantedWarps = 1 << 15;  // dweight is cut into slices until it has this many.
 
 constexpr int kWarp = 32;
 
@@ -544,42 +546,105 @@ __global__ void grad_bias_chunks_kernel(
 // ---- Thin groups --------------------------------------------------------------------------------
 
 // Where groups are thin, as in a depthwise convolution, there is no matrix to multiply: each thread
-// adds up elements of its own. Neighbouring threads have neighbouring pixels, so that what they
-// read and write lies together, and what they share comes from the cache.
+// adds up elements of its own. Neighbouring threads have neighbouring columns, so that what they
+// read and write lies together, and walk down: of kStrip rows under each other the next tap (the
+// next pixel) sees all but one again, if the rows slide, that is without stride and dilation.
+//
+//   tap 0   [r0 r1 r2 r3]             forward, dinput: a thread's sums are pixels,
+//   tap 1      [r1 r2 r3 r4]          and the window slides from tap to tap;
+//   tap 2         [r2 r3 r4 r5]       dweight: they are taps, and it slides from pixel to pixel
 
+// Rows of a column as a thread walks down: row r lies in `values` at r % kStrip.
+template <typename scalar_t, bool slides>
+struct Window {
+  scalar_t values[kStrip];
+  const scalar_t* column;
+  int rows, pitch;
+
+  __device__ __forceinline__ scalar_t row(int y) const {
+    return y >= 0 && y < rows ? column[y * pitch] : scalar_t(0);
+  }
+  // All but the last row, before the first step.
+  __device__ __forceinline__ void begin(int first) {
+#pragma unroll
+    for (int i = 0; slides && i < kStrip - 1; ++i) {
+      values[i] = row(first + i);
+    }
+  }
+  // `step` counts from a multiple of kStrip; `first` is the row seen by element 0 in this step.
+  __device__ __forceinline__ void advance(int step, int first, int pitch_of_elements) {
+#pragma unroll
+    for (int i = slides ? kStrip - 1 : 0; i < kStrip; ++i) {
+      values[(i + step) % kStrip] = row(first + i * pitch_of_elements);
+    }
+  }
+  __device__ __forceinline__ scalar_t at(int i, int step) const {
+    return values[(i + step) % kStrip];
+  }
+};
+
+// Forward, and dinput of convolutions with stride 1, whose weights are mirrored.
 template <typename scalar_t>
-__global__ void thin_forward_kernel(
-    const Geometry g, const scalar_t* __restrict__ input, const scalar_t* __restrict__ weight,
-    const scalar_t* __restrict__ bias, scalar_t* __restrict__ output) {
-  const int64_t filters = g.groups * g.filters;
-  for (int64_t map = blockIdx.y; map < g.images * filters; map += gridDim.y) {
-    const int64_t filter = map % filters, group = filter / g.filters;
-    const scalar_t* image = input + (map / filters * g.groups + group) * g.channels * g.pixels();
-    const scalar_t* taps = weight + filter * g.taps(g.channels);
-    for (int pixel = blockIdx.x * blockDim.x + threadIdx.x; pixel < g.out_pixels();
-         pixel += gridDim.x * blockDim.x) {
-      int out_x = pixel;
-      const int out_y = g.by_out_width.divide(out_x);
-      const int first_y = out_y * g.stride_y - g.padding_y;
-      const int first_x = out_x * g.stride_x - g.padding_x;
-      scalar_t sum = 0;
-      for (int channel = 0; channel < g.channels; ++channel) {
-        for (int tap_y = 0; tap_y < g.kernel_height; ++tap_y) {
-          const int y = first_y + tap_y * g.dilation_y;
-          if (y < 0 || y >= g.height) {
+struct ThinCorrelation {
+  const scalar_t *image, *weight, *bias;  // There may be no bias.
+  scalar_t* output;
+  int maps, depth;  // Of a group: what is computed, and what is summed over.
+  int height, width, out_height, out_width, padding_y, padding_x;
+  int64_t map_step, depth_step;  // Between their weights.
+  bool mirrored;
+  Divider by_out_width;
+};
+
+template <typename scalar_t, bool slides>
+__global__ void thin_correlation_kernel(const Geometry g, const ThinCorrelation<scalar_t> c) {
+  const int strips = (c.out_height + kStrip - 1) / kStrip, last_tap = g.taps(1) - 1;
+  for (int64_t plane = blockIdx.y; plane < g.images * g.groups * c.maps; plane += gridDim.y) {
+    const int64_t image_and_group = plane / c.maps, group = image_and_group % g.groups;
+    const int map = static_cast<int>(plane % c.maps);
+    const scalar_t* image = c.image + image_and_group * c.depth * c.height * c.width;
+    const scalar_t* weights = c.weight + group * g.filters * g.taps(g.channels) + map * c.map_step;
+    const scalar_t bias = c.bias == nullptr ? scalar_t(0) : c.bias[group * c.maps + map];
+    for (int item = blockIdx.x * blockDim.x + threadIdx.x; item < strips * c.out_width;
+         item += gridDim.x * blockDim.x) {
+      int out_x = item;
+      const int out_y = c.by_out_width.divide(out_x) * kStrip;
+      const int first_y = out_y * g.stride_y - c.padding_y;
+      scalar_t sums[kStrip] = {};
+      for (int other = 0; other < c.depth; ++other) {
+        for (int tap_x = 0; tap_x < g.kernel_width; ++tap_x) {
+          const int x = out_x * g.stride_x - c.padding_x + tap_x * g.dilation_x;
+          if (x < 0 || x >= c.width) {
             continue;
           }
-          const scalar_t* row = image + int64_t(channel) * g.pixels() + y * g.width;
-          const scalar_t* taps_of_row = taps + (channel * g.kernel_height + tap_y) * g.kernel_width;
-          for (int tap_x = 0; tap_x < g.kernel_width; ++tap_x) {
-            const int x = first_x + tap_x * g.dilation_x;
-            if (x >= 0 && x < g.width) {
-              sum += taps_of_row[tap_x] * row[x];
+          Window<scalar_t, slides> window;
+          window.column = image + int64_t(other) * c.height * c.width + x;
+          window.rows = c.height, window.pitch = c.width;
+          window.begin(first_y);
+          for (int first_tap = 0; first_tap < g.kernel_height; first_tap += kStrip) {
+#pragma unroll
+            for (int step = 0; step < kStrip; ++step) {
+              const int tap_y = first_tap + step, tap = tap_y * g.kernel_width + tap_x;
+              if (tap_y >= g.kernel_height) {
+                break;
+              }
+              const scalar_t weight =
+                  weights[other * c.depth_step + (c.mirrored ? last_tap - tap : tap)];
+              window.advance(step, first_y + tap_y * g.dilation_y, g.stride_y);
+#pragma unroll
+              for (int i = 0; i < kStrip; ++i) {
+                sums[i] += weight * window.at(i, step);
+              }
             }
           }
         }
       }
-      output[map * g.out_pixels() + pixel] = bias == nullptr ? sum : sum + bias[filter];
+      scalar_t* to = c.output + (plane * c.out_height + out_y) * c.out_width + out_x;
+#pragma unroll
+      for (int i = 0; i < kStrip; ++i) {
+        if (out_y + i < c.out_height) {
+          to[i * c.out_width] = sums[i] + bias;
+        }
+      }
     }
   }
 }
@@ -594,8 +659,9 @@ __device__ __forceinline__ int output_through_tap(
   return distance == 0 && output < outputs ? output : -1;
 }
 
+// dinput of convolutions with a stride: a thread adds up one pixel.
 template <typename scalar_t>
-__global__ void thin_grad_input_kernel(
+__global__ void thin_strided_grad_input_kernel(
     const Geometry g, const scalar_t* __restrict__ grad_output, const scalar_t* __restrict__ weight,
     scalar_t* __restrict__ grad_input) {
   const int64_t channels = g.groups * g.channels;
@@ -633,62 +699,73 @@ __global__ void thin_grad_input_kernel(
   }
 }
 
-// A block adds up kThinTaps neighbouring weights' products over the pixels of a slice's images:
-// partial_sums[slice][filter][channel][row][column].
-template <typename scalar_t>
+// A warp adds up kStrip weights of a column of taps over the pixels of a slice's images, its lanes
+// strips of kThinRows pixels: partial_sums[slice][filter][channel][row][column].
+template <typename scalar_t, bool slides>
 __global__ void thin_grad_weight_kernel(
     const Geometry g, const scalar_t* __restrict__ grad_output, const scalar_t* __restrict__ input,
     scalar_t* __restrict__ partial_sums, int64_t slices) {
-  __shared__ scalar_t sums[kThinThreads];
   const int64_t filters = g.groups * g.filters;
-  const int parts = (g.kernel_width + kThinTaps - 1) / kThinTaps;
-  for (int64_t job = blockIdx.x; job < slices * filters * g.channels * g.kernel_height * parts;
-       job += gridDim.x) {
-    const int first_tap = static_cast<int>(job % parts) * kThinTaps;
-    const int64_t row_of_taps = job / parts % (filters * g.channels * g.kernel_height);
-    const int64_t slice = job / parts / (filters * g.channels * g.kernel_height);
-    const int tap_y = static_cast<int>(row_of_taps % g.kernel_height);
-    const int channel = static_cast<int>(row_of_taps / g.kernel_height % g.channels);
-    const int64_t filter = row_of_taps / (g.kernel_height * g.channels);
-    scalar_t own[kThinTaps] = {};
+  const int lane = threadIdx.x % kWarp;
+  const int parts = (g.kernel_height + kStrip - 1) / kStrip;
+  const int strips = (g.out_height + kThinRows - 1) / kThinRows;
+  const int64_t warps = int64_t(gridDim.x) * blockDim.x / kWarp;
+  for (int64_t job = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
+       job < slices * filters * g.channels * parts * g.kernel_width; job += warps) {
+    const int tap_x = static_cast<int>(job % g.kernel_width);
+    const int first_tap = static_cast<int>(job / g.kernel_width % parts) * kStrip;
+    const int64_t filter_and_channel = job / g.kernel_width / parts % (filters * g.channels);
+    const int64_t slice = job / g.kernel_width / parts / (filters * g.channels);
+    const int64_t filter = filter_and_channel / g.channels,
+                  channel = filter_and_channel % g.channels;
+    scalar_t sums[kStrip] = {};
     for (int64_t image = slice; image < g.images; image += slices) {
-      const scalar_t* gradient = grad_output + (image * filters + filter) * g.out_pixels();
       const scalar_t* map =
           input + ((image * g.groups + filter / g.filters) * g.channels + channel) * g.pixels();
-      for (int pixel = threadIdx.x; pixel < g.out_pixels(); pixel += blockDim.x) {
-        int out_x = pixel;
-        const int out_y = g.by_out_width.divide(out_x);
-        const int y = out_y * g.stride_y - g.padding_y + tap_y * g.dilation_y;
-        if (y < 0 || y >= g.height) {
+      for (int item = lane; item < strips * g.out_width; item += kWarp) {
+        int out_x = item;
+        const int first_row = g.by_out_width.divide(out_x) * kThinRows;
+        const int x = out_x * g.stride_x - g.padding_x + tap_x * g.dilation_x;
+        if (x < 0 || x >= g.width) {
           continue;
         }
-        const scalar_t value = gradient[pixel];
-        const int first_x = out_x * g.stride_x - g.padding_x + first_tap * g.dilation_x;
+        const scalar_t* gradient =
+            grad_output + (image * filters + filter) * g.out_pixels() + out_x;
+        const int tap_offset = first_tap * g.dilation_y - g.padding_y;
+        Window<scalar_t, slides> window;
+        window.column = map + x;
+        window.rows = g.height, window.pitch = g.width;
+        window.begin(first_row + tap_offset);
+        const int end_row = min(first_row + kThinRows, g.out_height);
+        for (int row = first_row; row < end_row; row += kStrip) {
 #pragma unroll
-        for (int i = 0; i < kThinTaps; ++i) {
-          const int x = first_x + i * g.dilation_x;
-          if (x >= 0 && x < g.width) {  // Taps beyond the last are added up in vain.
-            own[i] += value * map[y * g.width + x];
+          for (int step = 0; step < kStrip; ++step) {
+            const int out_y = row + step;
+            if (out_y >= end_row) {
+              break;
+            }
+            const scalar_t value = gradient[out_y * g.out_width];
+            window.advance(step, out_y * g.stride_y + tap_offset, g.dilation_y);
+#pragma unroll
+            for (int i = 0; i < kStrip; ++i) {
+              sums[i] += value * window.at(i, step);  // Taps beyond the last in vain.
+            }
           }
         }
       }
     }
 #pragma unroll
-    for (int i = 0; i < kThinTaps; ++i) {
-      sums[threadIdx.x] = own[i];
-      __syncthreads();
-      for (int half = kThinThreads / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half) {
-          sums[threadIdx.x] += sums[threadIdx.x + half];
-        }
-        __syncthreads();
+    for (int i = 0; i < kStrip; ++i) {
+      for (int other = kWarp / 2; other > 0; other /= 2) {
+        sums[i] += __shfl_xor_sync(0xffffffff, sums[i], other);
       }
-      if (threadIdx.x == 0 && first_tap + i < g.kernel_width) {
+      if (lane == 0 && first_tap + i < g.kernel_height) {
         partial_sums
-            [(slice * filters * g.channels * g.kernel_height + row_of_taps) * g.kernel_width +
-             first_tap + i] = sums[0];
+            [((slice * filters * g.channels + filter_and_channel) * g.kernel_height + first_tap +
+              i) *
+                 g.kernel_width +
+             tap_x] = sums[i];
       }
-      __syncthreads();
     }
   }
 }
@@ -831,6 +908,7 @@ __global__ void pack_weights_kernel(
 
 constexpr int kMultiplyingWarps = 8, kServingWarps = 4;  // Two warpgroups multiply, one serves.
 constexpr int kTensorThreads = (kMultiplyingWarps + kServingWarps) * kWarp;
+constexpr int kMaxSlots = 8;  // Of a ring, see below.
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -993,7 +1071,6 @@ __device__ __forceinline__ void multiply_add(
 
 // A ring of buffers in shared memory between copies and products: `full` changes its phase when a
 // buffer's bytes are there, `empty` when all warps that multiply are done with it.
-constexpr int kMaxSlots = 8;
 struct Place {  // in a ring
   int slot = 0, phase = 0;
 
@@ -2016,10 +2093,21 @@ bool has_thin_groups(const Geometry& g) {
   return g.groups > 1 && g.channels <= kThinMaps && g.filters <= kThinMaps;
 }
 
-dim3 thin_grid(int64_t pixels, int64_t maps) {
+dim3 thin_grid(int64_t items, int64_t maps) {
   return dim3(
-      static_cast<unsigned>(ceil_div(pixels, kThinThreads)),
+      static_cast<unsigned>(ceil_div(items, kThinThreads)),
       static_cast<unsigned>(std::min<int64_t>(maps, 65535)));
+}
+
+template <typename scalar_t>
+void correlate_thin(const Geometry& g, const ThinCorrelation<scalar_t>& c) {
+  const bool slides = g.stride_y == 1 && g.dilation_y == 1;
+  const dim3 grid =
+      thin_grid(ceil_div(c.out_height, kStrip) * c.out_width, g.images * g.groups * c.maps);
+  const auto kernel =
+      slides ? thin_correlation_kernel<scalar_t, true> : thin_correlation_kernel<scalar_t, false>;
+  kernel<<<grid, kThinThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(g, c);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
 // What follows takes any dtype and geometry; with a guard it computes only what the tensor cores
@@ -2031,10 +2119,10 @@ void forward_in_general(
   AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "conv2d_forward", [&] {
     const scalar_t* b = bias.defined() ? bias.data_ptr<scalar_t>() : nullptr;
     if (has_thin_groups(g)) {
-      const dim3 grid = thin_grid(g.out_pixels(), g.images * g.groups * g.filters);
-      thin_forward_kernel<scalar_t><<<grid, kThinThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
-          g, x.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(), b, output.data_ptr<scalar_t>());
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
+      correlate_thin<scalar_t>(
+          g, {x.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(), b, output.data_ptr<scalar_t>(),
+              g.filters, g.channels, g.height, g.width, g.out_height, g.out_width, g.padding_y,
+              g.padding_x, g.taps(g.channels), g.taps(1), false, g.by_out_width});
     } else {
       const ForwardProduct<scalar_t> product{g, x.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(), b};
       compute_product<scalar_t>(product, output, guard);
@@ -2046,9 +2134,17 @@ void grad_input_in_general(
     const Geometry& g, const torch::Tensor& dy, const torch::Tensor& w,
     const torch::Tensor& grad_input, const Guard& guard = {}) {
   AT_DISPATCH_FLOATING_TYPES(dy.scalar_type(), "conv2d_grad_input", [&] {
-    if (has_thin_groups(g)) {
+    if (has_thin_groups(g) && g.stride_y * g.stride_x == 1) {
+      const int reach_y = (g.kernel_height - 1) * g.dilation_y;
+      const int reach_x = (g.kernel_width - 1) * g.dilation_x;
+      correlate_thin<scalar_t>(
+          g, {dy.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(), nullptr,
+              grad_input.data_ptr<scalar_t>(), g.channels, g.filters, g.out_height, g.out_width,
+              g.height, g.width, reach_y - g.padding_y, reach_x - g.padding_x, g.taps(1),
+              g.taps(g.channels), true, g.by_width});
+    } else if (has_thin_groups(g)) {
       const dim3 grid = thin_grid(g.pixels(), g.images * g.groups * g.channels);
-      thin_grad_input_kernel<scalar_t>
+      thin_strided_grad_input_kernel<scalar_t>
           <<<grid, kThinThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
               g, dy.data_ptr<scalar_t>(), w.data_ptr<scalar_t>(), grad_input.data_ptr<scalar_t>());
       C10_CUDA_KERNEL_LAUNCH_CHECK();
@@ -2066,18 +2162,21 @@ void grad_weight_in_general(
   // Jobs of one slice, and slices there may be.
   const int64_t tile_area = int64_t(kTileColumns) * kTileColumns;
   const int64_t jobs =
-      thin ? grad_weight.numel() / g.kernel_width * ceil_div(g.kernel_width, kThinTaps)
+      thin ? grad_weight.numel() / g.kernel_height * ceil_div(g.kernel_height, kStrip)
            : ceil_div(grad_weight.numel(), tile_area);
   const int64_t runs = thin ? g.images : g.images * ceil_div(g.out_pixels(), kRun);
-  const int64_t slices = std::min(runs, ceil_div(kWantedBlocks, jobs));
+  const int64_t wanted = thin ? kWantedWarps : kWantedBlocks;
+  const int64_t slices = std::min(runs, ceil_div(wanted, jobs));
   auto partial_sums = torch::empty({slices, grad_weight.numel()}, grad_weight.options());
   AT_DISPATCH_FLOATING_TYPES(dy.scalar_type(), "conv2d_grad_weight", [&] {
     if (thin) {
-      const int blocks = static_cast<int>(std::min(slices * jobs, kMaxBlocks));
-      thin_grad_weight_kernel<scalar_t>
-          <<<blocks, kThinThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
-              g, dy.data_ptr<scalar_t>(), x.data_ptr<scalar_t>(), partial_sums.data_ptr<scalar_t>(),
-              slices);
+      const int64_t blocks = std::min(ceil_div(slices * jobs * kWarp, kThinThreads), kMaxBlocks);
+      const auto kernel = g.stride_y == 1 && g.dilation_y == 1
+                              ? thin_grad_weight_kernel<scalar_t, true>
+                              : thin_grad_weight_kernel<scalar_t, false>;
+      kernel<<<static_cast<int>(blocks), kThinThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+          g, dy.data_ptr<scalar_t>(), x.data_ptr<scalar_t>(), partial_sums.data_ptr<scalar_t>(),
+          slices);
       C10_CUDA_KERNEL_LAUNCH_CHECK();
     } else {
       const GradWeightProduct<scalar_t> product{
