@@ -346,7 +346,7 @@ def throughput() -> str:
 
 
 def speed(name: str) -> Callable[[], str]:
-    """A table of the clock or of builds, from the result of that name."""
+    """A table of the clock, from the result of that name."""
 
     def table() -> str:
         record = load(name)
@@ -365,6 +365,15 @@ def clock() -> str:
     record["result"] |= {"against_itself": [*kept, *newer]}
     lines = speed_tables.against_itself(record)
     return "\n".join([*lines, "", machines("clock_against_itself", "clock_against_itself_relu")])
+
+
+def builds() -> str:
+    """Stock builds and ours; the half-precision ones' outputs as compared in a later run."""
+    record, again = load("builds"), load("builds_half")
+    outputs = {row["candidate"]: row["outputs"] for row in again["result"]["candidates"]}
+    for row in record["result"]["candidates"]:
+        row["outputs"] = outputs.get(row["candidate"], row["outputs"])
+    return "\n".join([*speed_tables.builds(record), "", machines("builds", "builds_half")])
 
 
 def convolutions(table_of: Callable[..., list[str]], *names: str) -> Callable[[], str]:
@@ -435,7 +444,7 @@ TABLES = {
     "throughput": throughput,
     "clock": clock,
     "planted": speed("clock_planted"),
-    "builds": speed("builds"),
+    "builds": builds,
     "real answer": real_answer,
     "solutions": solutions,
     "verdicts": verdicts,

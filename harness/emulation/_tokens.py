@@ -1,8 +1,7 @@
 """CUDA C++ as tokens: comments and literals masked, macros apart from the code around them.
 
-Every token knows where it stands in the source. Does not: parse, expand macros, or evaluate
-conditions but the few that no build for this device can meet; otherwise both branches of an
-``#if`` are read.
+Every token knows where it stands in the source. Does not: parse, or expand macros; both branches of
+an ``#if`` are read but where the outcome is known (see ``_conditions``).
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from harness.emulation._conditions import holds
 
 _LITERAL = re.compile(
     r"(?P<comment>//(?:\\[ \t]*\r?\n|[^\n])*|/\*.*?(?:\*/|\Z))"
@@ -30,9 +31,6 @@ _CONDITION = re.compile(
     r"(?P<rest>.*)",
     re.DOTALL,
 )
-_NEVER = re.compile(r"0|(?:defined\s*\(?\s*)?__CUDA_ARCH_FEAT_\w+\s*\)?")
-"""Conditions that do not hold: the emulated device is one of a family and has no features of an
-architecture's own (as sm_90 has not what sm_90a has)."""
 _CLOSES = {"(": ")", "[": "]", "{": "}"}
 _OPENS = {")": "(", "]": "[", "}": "{"}
 _ALIGNING = frozenset({"__align__", "alignas", "__attribute__", "__declspec"})
@@ -206,24 +204,23 @@ def _dead(code: str) -> list[tuple[int, int]]:
     """The places that the preprocessor drops whatever the candidate defines."""
     found: list[tuple[int, int]] = []
     dropped_since = 0
-    holds: list[bool | None] = []  # For each open condition; None where that is not known.
+    open_conditions: list[bool | None] = []  # Whether each is met; None where that is not known.
     for directive in _DIRECTIVE.finditer(code):
         condition = _CONDITION.match(directive[0])
         if condition is None:
             continue
-        dropped, kind = False in holds, condition["kind"]
+        dropped, kind = False in open_conditions, condition["kind"]
         if kind in ("if", "ifdef", "ifndef"):
-            never = _NEVER.fullmatch(condition["rest"].strip()) is not None
-            holds.append(kind == "ifndef" if never else None)
-        elif holds:
-            before = holds.pop()
+            open_conditions.append(holds(kind, condition["rest"]))
+        elif open_conditions:
+            before = open_conditions.pop()
             if kind == "else" and before is not None:
-                holds.append(not before)
+                open_conditions.append(not before)
             elif kind != "endif":
-                holds.append(None)
-        if not dropped and False in holds:
+                open_conditions.append(None)
+        if not dropped and False in open_conditions:
             dropped_since = directive.end()
-        elif dropped and False not in holds:
+        elif dropped and False not in open_conditions:
             found.append((dropped_since, directive.start()))
     return found
 

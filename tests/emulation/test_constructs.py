@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.emulation import constructs
+from harness.emulation._conditions import ARCHITECTURE
 from harness.emulation.constructs import Construct, missing, unsupported
 from tests.emulation.sources import cuda_sources
 
@@ -252,7 +253,16 @@ GUARDS = {
     "in a string": ('auto s = R"(\n#ifdef __CUDA_ARCH_FEAT_SM90_ALL\n)";\n{}', True),
     "never, otherwise": ("#if 0\n;\n#else\n{}\n#endif", True),
     "within never": ("#if 0\n#ifdef MINE\n;\n#else\n{}\n#endif\n#endif", False),
-    "another condition": ("#if __CUDA_ARCH__ >= 900\n{}\n#endif", True),
+    "this architecture": ("#if __CUDA_ARCH__ >= 900\n{}\n#endif", True),
+    "an older one": ("#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 700)\n{}\n#endif", False),
+    "others": ("#if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ != 900\n{}\n#endif", False),
+    "host only": ("#ifdef __CUDA_ARCH__\n;\n#else\n{}\n#endif", False),
+    "not the host": ("#if !defined(__CUDA_ARCH__)\n{}\n#endif", False),
+    "mine": ("#if MINE\n{}\n#endif", True),
+    "mine, and an older one": ("#if MINE > 2 && __CUDA_ARCH__ < 800\n{}\n#endif", False),
+    "mine, or an older one": ("#if MINE > 2 || __CUDA_ARCH__ < 800\n{}\n#endif", True),
+    "arithmetic": ("#if __CUDA_ARCH__ / 100 == 8\n{}\n#endif", True),
+    "no condition at all": ("#if ) && ((\n{}\n#endif", True),
     "one of two conditions": (
         "#if defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(MINE)\n{}\n#endif",
         True,
@@ -267,3 +277,14 @@ def test_what_only_an_architecture_s_own_features_let_in_is_not_looked_at(
     found = unsupported(source := guard.format(PTX))
     assert [c.name for c in found] == (["inline PTX"] if seen else [])
     assert all(PTX in source.splitlines()[c.line - 1] for c in found)
+
+
+def test_the_headers_define_the_architecture_that_conditions_are_read_for() -> None:
+    headers = (constructs.INCLUDE.parent / "slim").glob("*.h")
+    defined = [
+        line
+        for h in headers
+        for line in h.read_text().splitlines()
+        if "#define __CUDA_ARCH__" in line
+    ]
+    assert set(defined) == {f"#define __CUDA_ARCH__ {ARCHITECTURE}"}
