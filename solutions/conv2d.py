@@ -817,6 +817,11 @@ struct Packed {
   int before_y, before_x;  // Rows and columns of zeros, in steps of the unfolded image.
 };
 
+// What the tensor memory accelerator has to know of packed images: the driver's CUtensorMap.
+struct alignas(64) TensorMap {
+  uint64_t words[16];
+};
+
 __device__ __forceinline__ void round_to_halves(float value, __half& first, __half& rest) {
   first = __float2half_rn(value);
   rest = __float2half_rn(value - __half2float(first));
@@ -956,6 +961,17 @@ __device__ __forceinline__ void copy_units(
       "l"(from), "r"(count * int(sizeof(Unit))), "r"(shared_address(barrier))
       : "memory");
 }
+// The same for a box of packed images, whose size is the map's; outside of them there are zeros.
+__device__ __forceinline__ void copy_box(
+    Unit* to, const TensorMap& from, int column, int row, int block, int image, uint64_t* barrier) {
+  constexpr int words = sizeof(Unit) / sizeof(uint64_t);  // The map counts columns in these.
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+      "[%1, {%2, %3, %4, %5, %6}], [%7];" ::"r"(shared_address(to)),
+      "l"(&from), "r"(column * words), "r"(row), "r"(block), "r"(image), "r"(0),
+      "r"(shared_address(barrier))
+      : "memory");
+}
 template <int count>
 __device__ __forceinline__ void fewer_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count));
@@ -1070,7 +1086,7 @@ __device__ __forceinline__ void multiply_add(
 }
 
 // A ring of buffers in shared memory between copies and products: `full` changes its phase when a
-// buffer's bytes are there, `empty` when all warps that multiply are done with it.
+// buffer's bytes are there, `empty` when all its readers are done with it.
 struct Place {  // in a ring
   int slot = 0, phase = 0;
 
@@ -1084,10 +1100,10 @@ struct Place {  // in a ring
 struct Ring {
   uint64_t full[kMaxSlots], empty[kMaxSlots];
 
-  __device__ __forceinline__ void init(int multiplying_warps, int serving_warps = 1) {
+  __device__ __forceinline__ void init(int readers) {
     for (int i = 0; i < kMaxSlots; ++i) {
-      init_barrier(&full[i], serving_warps);
-      init_barrier(&empty[i], multiplying_warps);
+      init_barrier(&full[i], 1);
+      init_barrier(&empty[i], readers);
     }
   }
   // Waits until a buffer is free and returns the barrier for what it will be filled with.
@@ -1103,6 +1119,7 @@ struct Ring {
 // ---- Forward and dinput -------------------------------------------------------------------------
 
 struct Correlation {
+  TensorMap patches;  // Of the image.
   Packed image;
   PackedWeights weights;
   const float* bias;  // or none
@@ -1116,6 +1133,7 @@ struct Correlation {
   Fold fold;
   int offset_y, offset_x, out_height, out_width;
   int patch_rows, patch_columns;  // What the taps of a tile of pixels see.
+  int patch_pitch;                // Units from one slot to the next.
   int patch_slots, weight_slots, octaves;
   int map_tiles, tiles_y, tiles_x;
 };
@@ -1145,6 +1163,59 @@ struct TilePlace {
   }
 };
 
+// Writes what a warp has of a tile: 16 maps of some rows of 8 pixels, as the tensor cores leave it.
+// A lane has maps lane / 4 and 8 further, and two neighbouring pixels of each row;
+// value_at(row, half, column) tells them.
+template <class Tile, int rows, class Value>
+__device__ __forceinline__ void write_rows(
+    const Correlation& c, const TilePlace<Tile>& at, int first_map, int first_row,
+    const Value& value_at) {
+  const int lane = threadIdx.x % kWarp;
+  const bool pairs = c.width % 2 == 0 && c.pixels % 2 == 0;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int map = first_map + half * 8 + lane / 4;
+    if (map >= c.maps) {
+      continue;
+    }
+    if (c.unfolds) {
+      const int phase = map / c.fold.padded_channels, channel = map % c.fold.padded_channels;
+      float* to =
+          c.output + (at.image * c.fold.channels + channel) * int64_t(c.out_height) * c.out_width;
+      const int first_x = phase % c.fold.phases_x + c.offset_x;
+      const int first_y = phase / c.fold.phases_x + c.offset_y;
+#pragma unroll
+      for (int row = 0; row < rows; ++row) {
+        const int y = (at.y + first_row + row) * c.fold.step_y + first_y;
+#pragma unroll
+        for (int column = 0; column < 2; ++column) {
+          const int x = (at.x + lane % 4 * 2 + column) * c.fold.step_x + first_x;
+          if (channel < c.fold.channels && y >= 0 && y < c.out_height && x >= 0 &&
+              x < c.out_width) {
+            to[int64_t(y) * c.out_width + x] = value_at(row, half, column);
+          }
+        }
+      }
+    } else {
+      const float bias = c.bias == nullptr ? 0.0f : c.bias[at.image % c.groups * c.maps + map];
+      const int x = at.x + lane % 4 * 2;
+      float* to = c.output + (at.image * c.maps + map) * c.pixels + x;
+#pragma unroll
+      for (int row = 0; row < rows; ++row) {
+        const int pixel = (at.y + first_row + row) * c.width;
+        const int end = min(c.width, c.pixels - pixel);
+        const float first = value_at(row, half, 0) + bias, second = value_at(row, half, 1) + bias;
+        if (pairs && x < end) {
+          *reinterpret_cast<float2*>(to + pixel) = make_float2(first, second);
+        } else {
+          if (x < end) to[pixel] = first;
+          if (x + 1 < end) to[pixel + 1] = second;
+        }
+      }
+    }
+  }
+}
+
 // Two warpgroups multiply, each with tiles, rings and two serving warps of its own: while one
 // writes a tile, the other has the tensor cores for itself.
 template <class Tile>
@@ -1163,7 +1234,7 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
   const int patch_plane = c.patch_rows * c.patch_columns;
   const int patch_units = Tile::parts * kChunkUnits * patch_plane;
   Unit* const weights =
-      shared + warpgroup * (c.weight_slots * Tile::stage_units + c.patch_slots * patch_units);
+      shared + warpgroup * (c.weight_slots * Tile::stage_units + c.patch_slots * c.patch_pitch);
   Unit* const patches = weights + c.weight_slots * Tile::stage_units;
   Ring& weight_ring = weight_rings[warpgroup];
   Ring& patch_ring = patch_rings[warpgroup];
@@ -1200,27 +1271,13 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
         }
       }
     } else {
-      const int64_t plane = int64_t(c.image.rows) * c.image.pitch;
-      const bool joined = c.patch_columns == c.image.pitch;
-      const int copies = joined ? 1 : c.patch_rows, copy = patch_plane / copies;
       for (int64_t tile = first_tile; tile < tiles; tile += tile_step) {
         const TilePlace<Tile> at(c, tile);
-        const Unit* from = c.image.units + at.image * c.image.blocks * plane +
-                           int64_t(at.y + c.first_row) * c.image.pitch + at.x + c.first_column;
         for (int chunk = 0; chunk < c.chunks; ++chunk, place.advance(c.patch_slots)) {
           uint64_t* full = patch_ring.refill(place, patch_units);
-          Unit* to = patches + place.slot * patch_units;
-          for (int part = 0; part < Tile::parts; ++part) {
-            for (int block = 0; block < kChunkUnits; ++block) {
-              const Unit* row_from = from + part * c.image.part + block * plane;
-              for (int row = 0; row < copies; ++row) {
-                copy_units(to, row_from, copy, full);
-                to += copy;
-                row_from += c.image.pitch;
-              }
-            }
-          }
-          from += kChunkUnits * plane;
+          copy_box(
+              patches + place.slot * c.patch_pitch, c.patches, at.x + c.first_column,
+              at.y + c.first_row, chunk * kChunkUnits, static_cast<int>(at.image), full);
         }
       }
     }
@@ -1247,7 +1304,7 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
     }
     int run = 0, slot_in_use = -1;  // Of weights that products may still read.
     for (int chunk = 0; chunk < c.chunks; ++chunk) {
-      uint64_t patch_at = patches_at + patch_place.slot * patch_units;
+      uint64_t patch_at = patches_at + patch_place.slot * c.patch_pitch;
       wait_for_phase(&patch_ring.full[patch_place.slot], patch_place.phase);
       for (int tap_y = 0; tap_y < c.taps_y; ++tap_y, patch_at += row_step) {
         for (int tap_x = 0; tap_x < c.taps_x; ++tap_x, patch_at += c.dilation_x) {
@@ -1298,53 +1355,13 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
     }
 
     settle(sums);
-    const TilePlace<Tile> at(c, tile);
-    const auto value_at = [&](int i, float bias) {
-      return (Tile::split ? totals[i] + sums[i] : sums[i]) * image_scale * weights_scale + bias;
-    };
-    const bool pairs = c.width % 2 == 0 && c.pixels % 2 == 0;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int map = at.first_map + warp % 4 * 16 + half * 8 + lane / 4;
-      if (map >= c.maps) {
-        continue;
-      }
-      if (c.unfolds) {
-        const int phase = map / c.fold.padded_channels, channel = map % c.fold.padded_channels;
-        float* to =
-            c.output + (at.image * c.fold.channels + channel) * int64_t(c.out_height) * c.out_width;
-        const int first_x = phase % c.fold.phases_x + c.offset_x;
-        const int first_y = phase / c.fold.phases_x + c.offset_y;
-#pragma unroll
-        for (int row = 0; row < Tile::rows; ++row) {
-          const int y = (at.y + row) * c.fold.step_y + first_y;
-#pragma unroll
-          for (int column = 0; column < 2; ++column) {
-            const int x = (at.x + lane % 4 * 2 + column) * c.fold.step_x + first_x;
-            if (channel < c.fold.channels && y >= 0 && y < c.out_height && x >= 0 &&
-                x < c.out_width) {
-              to[int64_t(y) * c.out_width + x] = value_at(row * 4 + half * 2 + column, 0.0f);
-            }
-          }
-        }
-      } else {
-        const float bias = c.bias == nullptr ? 0.0f : c.bias[at.image % c.groups * c.maps + map];
-        const int x = at.x + lane % 4 * 2;
-        float* to = c.output + (at.image * c.maps + map) * c.pixels + x;
-#pragma unroll
-        for (int row = 0; row < Tile::rows; ++row) {
-          const int i = row * 4 + half * 2, pixel = (at.y + row) * c.width;
-          const int end = min(c.width, c.pixels - pixel);
-          if (pairs && x < end) {
-            *reinterpret_cast<float2*>(to + pixel) =
-                make_float2(value_at(i, bias), value_at(i + 1, bias));
-          } else {
-            if (x < end) to[pixel] = value_at(i, bias);
-            if (x + 1 < end) to[pixel + 1] = value_at(i + 1, bias);
-          }
-        }
-      }
-    }
+    write_rows<Tile, Tile::rows>(
+        c, TilePlace<Tile>(c, tile),
+        static_cast<int>(tile % c.map_tiles) * kTileMaps + warp % 4 * 16, 0,
+        [&](int row, int half, int column) {
+          const int i = row * 4 + half * 2 + column;
+          return (Tile::split ? totals[i] + sums[i] : sums[i]) * image_scale * weights_scale;
+        });
   }
 #endif
 }
@@ -1354,6 +1371,7 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
 constexpr int kStagePixels = 128;
 
 struct WeightGradient {
+  TensorMap gradients, patches;  // Of a stage: dy's pixels, and what x's taps see.
   Packed gradient, image;
   Fold fold;
   float* sums;  // [slice][group][filter][channel][row][column]
@@ -1364,7 +1382,7 @@ struct WeightGradient {
   bool tall;                           // 128 filters a block, else 64.
   int filter_tiles, block_tiles, row_tiles, tap_tiles;
   int patch_blocks, patch_rows, patch_columns, group_pitch, set_pitch;
-  int slots, slices;
+  int stage_pitch, slots, slices;  // Units from one slot to the next.
 };
 
 // The columns of a block: kSets times kGroups groups of 8 channels.
@@ -1376,6 +1394,47 @@ struct Columns {
   static constexpr int groups = groups_, sets = sets_, parts = split_ ? 2 : 1;
   static constexpr bool split = split_;
   static constexpr int kSums = groups * 4;
+};
+
+// What a block computes, and over which stages it sums.
+struct GradientPlace {
+  int filter_tile, first_tap_y, first_tap_x, first_block, group, slice;
+  int64_t begin, end;
+
+  __device__ __forceinline__ GradientPlace(const WeightGradient& g, int groups, int sets) {
+    int at = blockIdx.x;
+    filter_tile = at % g.filter_tiles;
+    at /= g.filter_tiles;
+    const int block_tile = at % g.block_tiles;
+    at /= g.block_tiles;
+    const int row_tile = at % g.row_tiles;
+    at /= g.row_tiles;
+    const int tap_tile = at % g.tap_tiles;
+    at /= g.tap_tiles;
+    group = at % g.groups;
+    slice = at / g.groups;
+    first_tap_y = g.along_taps ? row_tile * sets : row_tile;
+    first_tap_x = tap_tile * sets;  // Along taps there is one tile of them.
+    first_block = g.along_taps ? block_tile : block_tile * groups;
+    const int64_t stages = int64_t(g.images) * g.tiles_y * g.tiles_x;
+    begin = stages * slice / g.slices;
+    end = stages * (slice + 1) / g.slices;
+  }
+
+  // Writes the sum of a filter of the block and a column of a group and set.
+  __device__ __forceinline__ void write(
+      const WeightGradient& g, float* sums, int filter_of_block, int group_of_columns, int set,
+      int column, float value) const {
+    const int filter = filter_tile * (g.tall ? 128 : 64) + filter_of_block;
+    const int map = (first_block + (g.along_taps ? 0 : group_of_columns)) * kUnit + column;
+    const int weight = g.fold.weight(
+        map, first_tap_y + (g.along_taps ? set : 0),
+        g.along_taps ? group_of_columns : first_tap_x + set);
+    const int filter_size = g.fold.channels * g.fold.kernel_height * g.fold.kernel_width;
+    if (filter < g.filters && weight >= 0) {
+      sums[int64_t(filter) * filter_size + weight] = value;
+    }
+  }
 };
 
 template <class Columns>
@@ -1391,29 +1450,12 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
   const int gradient_units = Columns::parts * filter_blocks * kStagePixels;
   const int patch_plane = g.patch_rows * g.patch_columns;
   const int stage_units = gradient_units + Columns::parts * g.patch_blocks * patch_plane;
-  const int tile_rows = kStagePixels / g.tile_columns;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
 
-  int at = blockIdx.x;
-  const int filter_tile = at % g.filter_tiles;
-  at /= g.filter_tiles;
-  const int block_tile = at % g.block_tiles;
-  at /= g.block_tiles;
-  const int row_tile = at % g.row_tiles;
-  at /= g.row_tiles;
-  const int tap_tile = at % g.tap_tiles;
-  at /= g.tap_tiles;
-  const int group_of_maps = at % g.groups;
-  at /= g.groups;
-  const int slice = at;
-  const int first_tap_y = g.along_taps ? row_tile * Columns::sets : row_tile;
-  const int first_tap_x = tap_tile * Columns::sets;  // Along taps there is one tile of them.
-  const int first_block = g.along_taps ? block_tile : block_tile * Columns::groups;
-  const int64_t stages = int64_t(g.images) * g.tiles_y * g.tiles_x;
-  const int64_t begin = stages * slice / g.slices, end = stages * (slice + 1) / g.slices;
+  const GradientPlace at(g, Columns::groups, Columns::sets);
 
   if (threadIdx.x == 0) {
-    ring.init(kMultiplyingWarps, kServingWarps);
+    ring.init(kMultiplyingWarps * kWarp);
     publish_barriers();
   }
   __syncthreads();
@@ -1421,44 +1463,22 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
   Place place;
   if (warp >= kMultiplyingWarps) {
     fewer_registers<56>();
-    if (lane != 0) {
+    if (warp > kMultiplyingWarps || lane != 0) {
       return;
     }
-    const int server = warp - kMultiplyingWarps;
-    const int64_t gradient_plane = int64_t(g.gradient.rows) * g.gradient.pitch;
-    const int64_t image_plane = int64_t(g.image.rows) * g.image.pitch;
-    for (int64_t stage = begin; stage < end; ++stage, place.advance(g.slots)) {
+    const int tile_rows = kStagePixels / g.tile_columns;
+    for (int64_t stage = at.begin; stage < at.end; ++stage, place.advance(g.slots)) {
       const int x = static_cast<int>(stage % g.tiles_x) * g.tile_columns;
       const int y = static_cast<int>(stage / g.tiles_x % g.tiles_y) * tile_rows;
-      const int64_t image = stage / (g.tiles_x * g.tiles_y) * g.groups + group_of_maps;
-      uint64_t* full = ring.refill(place, server == 0 ? stage_units : 0);
-      Unit* const to = shared + place.slot * stage_units;
-      // Blocks beyond the last are never written out; any units do for them.
-      const Unit* from = g.gradient.units + image * g.gradient.blocks * gradient_plane +
-                         int64_t(y + g.gradient.before_y) * g.gradient.pitch + x +
-                         g.gradient.before_x;
-      for (int i = server; i < Columns::parts * filter_blocks; i += kServingWarps) {
-        const int block =
-            min(filter_tile * filter_blocks + i % filter_blocks, g.gradient.blocks - 1);
-        const Unit* row_from = from + i / filter_blocks * g.gradient.part + block * gradient_plane;
-        for (int row = 0; row < tile_rows; ++row) {
-          copy_units(to + i * kStagePixels + row * g.tile_columns, row_from, g.tile_columns, full);
-          row_from += g.gradient.pitch;
-        }
-      }
-      from = g.image.units + image * g.image.blocks * image_plane +
-             int64_t(y + first_tap_y * g.dilation_y) * g.image.pitch + x +
-             (g.along_taps ? 0 : first_tap_x * g.dilation_x);
-      for (int i = server; i < Columns::parts * g.patch_blocks; i += kServingWarps) {
-        const int block = min(first_block + i % g.patch_blocks, g.image.blocks - 1);
-        const Unit* row_from = from + i / g.patch_blocks * g.image.part + block * image_plane;
-        Unit* row_to = to + gradient_units + i * patch_plane;
-        for (int row = 0; row < g.patch_rows; ++row) {
-          copy_units(row_to, row_from, g.patch_columns, full);
-          row_to += g.patch_columns;
-          row_from += g.image.pitch;
-        }
-      }
+      const int image = static_cast<int>(stage / (g.tiles_x * g.tiles_y)) * g.groups + at.group;
+      uint64_t* full = ring.refill(place, stage_units);
+      Unit* const to = shared + place.slot * g.stage_pitch;
+      copy_box(
+          to, g.gradients, x + g.gradient.before_x, y + g.gradient.before_y,
+          at.filter_tile * filter_blocks, image, full);
+      copy_box(
+          to + gradient_units, g.patches, x + (g.along_taps ? 0 : at.first_tap_x * g.dilation_x),
+          y + at.first_tap_y * g.dilation_y, at.first_block, image, full);
     }
     return;
   }
@@ -1487,10 +1507,11 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
   const uint64_t patches_at = operand(shared + gradient_units, 8, g.group_pitch);
   const int patch_rest = g.patch_blocks * patch_plane;
 
-  for (int64_t stage = begin; stage < end; ++stage, place.advance(g.slots)) {
-    const Unit* gradient = shared + place.slot * stage_units + lane_unit + first_step * kStepDepth;
+  for (int64_t stage = at.begin; stage < at.end; ++stage, place.advance(g.slots)) {
+    const Unit* gradient =
+        shared + place.slot * g.stage_pitch + lane_unit + first_step * kStepDepth;
     uint64_t row_at =
-        patches_at + place.slot * stage_units + first_step / steps_a_row * g.patch_columns;
+        patches_at + place.slot * g.stage_pitch + first_step / steps_a_row * g.patch_columns;
     int step_of_row = 0;  // Halves of a stage begin with a row, or are part of the only one.
     if (g.tile_columns == kStagePixels) step_of_row = first_step;
     wait_for_phase(&ring.full[place.slot], place.phase);
@@ -1533,10 +1554,7 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
     for (int set = 0; set < Columns::sets; ++set) {
       settle(sums[set]);
     }
-    __syncwarp();  // All lanes have loaded theirs.
-    if (lane == 0) {
-      arrive(&ring.empty[place.slot]);
-    }
+    arrive(&ring.empty[place.slot]);  // Every lane for itself: all have loaded some.
     if constexpr (Columns::split) {
 #pragma unroll
       for (int set = 0; set < Columns::sets; ++set) {
@@ -1551,26 +1569,17 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
 
   const float gradient_scale = power_of_two(-scale_exponent(*g.gradient.range));
   const float image_scale = power_of_two(-scale_exponent(*g.image.range));
-  const int filter_size = g.fold.channels * g.fold.kernel_height * g.fold.kernel_width;
   float* const to =
-      g.sums + (int64_t(g.tall ? slice : slice * 2 + warpgroup) * g.groups + group_of_maps) *
-                   g.filters * filter_size;
+      g.sums + (int64_t(g.tall ? at.slice : at.slice * 2 + warpgroup) * g.groups + at.group) *
+                   g.filters * (g.fold.channels * g.fold.kernel_height * g.fold.kernel_width);
 #pragma unroll
   for (int set = 0; set < Columns::sets; ++set) {
 #pragma unroll
     for (int i = 0; i < Columns::kSums; ++i) {
-      const int group = i / 4;
-      const int filter = filter_tile * filter_blocks * kUnit + (g.tall ? warpgroup * 64 : 0) +
-                         warp % 4 * 16 + i / 2 % 2 * 8 + lane / 4;
-      const int map =
-          (g.along_taps ? first_block : first_block + group) * kUnit + lane % 4 * 2 + i % 2;
-      const int tap_y = first_tap_y + (g.along_taps ? set : 0);
-      const int tap_x = g.along_taps ? group : first_tap_x + set;
-      const int place = g.fold.weight(map, tap_y, tap_x);
-      if (filter < g.filters && place >= 0) {
-        to[int64_t(filter) * filter_size + place] =
-            (Columns::split ? totals[set][i] : sums[set][i]) * gradient_scale * image_scale;
-      }
+      const float sum = Columns::split ? totals[set][i] : sums[set][i];
+      at.write(
+          g, to, (g.tall ? warpgroup * 64 : 0) + warp % 4 * 16 + i / 2 % 2 * 8 + lane / 4, i / 4,
+          set, lane % 4 * 2 + i % 2, sum * gradient_scale * image_scale);
     }
   }
 #endif
@@ -1829,6 +1838,50 @@ void pack(
   C10_CUDA_KERNEL_LAUNCH_CHECK();
 }
 
+constexpr int kMaxBoxColumns = 128, kMaxBoxRows = 256;  // What a tensor map can hold.
+constexpr int kBoxUnits = 8;  // Boxes begin at multiples of 128 bytes in shared memory.
+
+// Describes boxes of columns x rows x blocks of one packed image, with all its parts, which are
+// copied to [part][block][row][column].
+TensorMap boxes_of(const Packed& from, int parts, int columns, int rows, int blocks) {
+  TensorMap map{};
+#ifndef __CUDA_ARCH__  // Only the host can ask the driver.
+  using Encode = int (*)(
+      TensorMap*, int type, uint32_t rank, void* address, const uint64_t* sizes,
+      const uint64_t* strides, const uint32_t* box, const uint32_t* steps, int interleave,
+      int swizzle, int promotion, int fill);
+  static const Encode encode = [] {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result;
+#if CUDART_VERSION >= 12050
+    C10_CUDA_CHECK(cudaGetDriverEntryPointByVersion(
+        "cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result));
+#else
+    C10_CUDA_CHECK(
+        cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &result));
+#endif
+    TORCH_CHECK(result == cudaDriverEntryPointSuccess, "conv2d: the driver has no tensor maps");
+    return reinterpret_cast<Encode>(found);
+  }();
+  constexpr int uint64 = 4, promotion_to_128_bytes = 2;  // In the driver's numbers.
+  constexpr uint64_t words = sizeof(Unit) / sizeof(uint64_t);
+  const uint64_t row = from.pitch * sizeof(Unit), block = row * from.rows;
+  const uint64_t image = block * from.blocks, part = from.part * sizeof(Unit);
+  const uint64_t sizes[] = {
+      from.pitch * words, uint64_t(from.rows), uint64_t(from.blocks), part / image,
+      uint64_t(parts)};
+  const uint64_t strides[] = {row, block, image, part};
+  const uint32_t box[] = {
+      uint32_t(columns * words), uint32_t(rows), uint32_t(blocks), 1, uint32_t(parts)};
+  const uint32_t steps[] = {1, 1, 1, 1, 1};
+  const int result = encode(
+      &map, uint64, 5, const_cast<Unit*>(from.units), sizes, strides, box, steps, 0, 0,
+      promotion_to_128_bytes, 0);
+  TORCH_CHECK(result == 0, "conv2d: the driver refuses a tensor map (", result, ")");
+#endif
+  return map;
+}
+
 // How many blocks of which size a correlation takes; `cost` counts products one after another.
 struct Plan {
   Correlation c;
@@ -1850,13 +1903,16 @@ Plan plan_of(Correlation c, bool flat) {
   c.patch_rows = Tile::rows + (c.taps_y - 1) * c.dilation_y;
   c.patch_columns = kTilePixels + (c.taps_x - 1) * c.dilation_x;
   const int64_t unit = sizeof(Unit), weights = Tile::stage_units * unit;
-  const int64_t patch = Tile::parts * kChunkUnits * int64_t(c.patch_rows) * c.patch_columns * unit;
+  c.patch_pitch = static_cast<int>(
+      round_up(int64_t(Tile::parts) * kChunkUnits * c.patch_rows * c.patch_columns, kBoxUnits));
+  const int64_t patch = c.patch_pitch * unit;
   const int64_t share = kSharedBytes / 2, wanted = c.taps_y * c.taps_x >= 8 ? 2 : 6;
   c.patch_slots = static_cast<int>(std::min(wanted, (share - 3 * weights) / patch));
   c.weight_slots =
       static_cast<int>(std::min<int64_t>(kMaxSlots, (share - c.patch_slots * patch) / weights));
   const int64_t tiles = int64_t(c.images) * c.tiles_y * c.tiles_x * c.map_tiles;
-  const double cost = c.patch_slots < 1 || c.patch_rows * c.patch_columns > kMaxPitch
+  const double cost = c.patch_slots < 1 || c.patch_rows * c.patch_columns > kMaxPitch ||
+                              c.patch_rows > kMaxBoxRows || c.patch_columns > kMaxBoxColumns
                           ? std::numeric_limits<double>::infinity()
                           : double(ceil_div(tiles, 2 * multiprocessors())) * (Tile::rows + 2);
   return {c, cost, static_cast<int>(2 * (c.patch_slots * patch + c.weight_slots * weights))};
@@ -1879,6 +1935,7 @@ torch::Tensor launch(
           static_cast<int>(weight.size(0)) / c.groups, c.map_tiles, c.chunks, for_input, count);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   c.weights = {as<Unit>(units), as<Range>(range)};
+  c.patches = boxes_of(c.image, Tile::parts, c.patch_columns, c.patch_rows, kChunkUnits);
   const int64_t tiles = int64_t(c.images) * c.tiles_y * c.tiles_x * c.map_tiles;
   const int blocks = static_cast<int>(std::min<int64_t>(ceil_div(tiles, 2), multiprocessors()));
   C10_CUDA_CHECK(cudaFuncSetAttribute(
@@ -2059,13 +2116,17 @@ std::optional<torch::Tensor> weight_gradient_slices(
   w.patch_columns = w.tile_columns + (column_taps - 1) * g.dilation_x;
   w.group_pitch = columns.along_taps ? g.dilation_x : w.patch_rows * w.patch_columns;
   w.set_pitch = columns.along_taps ? g.dilation_y * w.patch_columns : g.dilation_x;
-  const int64_t stage =
-      parts * int64_t(sizeof(Unit)) *
-      (filter_blocks * kStagePixels + int64_t(w.patch_blocks) * w.patch_rows * w.patch_columns);
+  const int64_t patches = int64_t(w.patch_blocks) * w.patch_rows * w.patch_columns;
+  w.stage_pitch =
+      static_cast<int>(round_up(parts * (filter_blocks * kStagePixels + patches), kBoxUnits));
+  const int64_t stage = w.stage_pitch * int64_t(sizeof(Unit));
   w.slots = static_cast<int>(std::min<int64_t>(kMaxSlots, (kSharedBytes - kSpareBytes) / stage));
-  if (w.slots < 2 || w.group_pitch > kMaxPitch) {
+  if (w.slots < 2 || w.group_pitch > kMaxPitch || w.patch_columns > kMaxBoxColumns ||
+      w.patch_rows > kMaxBoxRows) {
     return std::nullopt;
   }
+  w.gradients = boxes_of(w.gradient, parts, w.tile_columns, tile_rows, filter_blocks);
+  w.patches = boxes_of(w.image, parts, w.patch_columns, w.patch_rows, w.patch_blocks);
   const int64_t tiles = g.groups * w.filter_tiles * w.block_tiles * w.row_tiles * w.tap_tiles;
   w.slices =
       static_cast<int>(slices_for(tiles, int64_t(w.images) * w.tiles_y * w.tiles_x, like.numel()));
