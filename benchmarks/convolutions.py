@@ -2,14 +2,17 @@
 
     python benchmarks/convolutions.py OUT PART [--seconds N]
 
-Parts, each of which writes ``convolutions_PART.json`` into OUT:
+Parts, of which the first three write ``convolutions_PART.json`` into OUT:
 
     clock     forward, backward and training step by the project's clock, paired with cuDNN's
               default; with ``cudnn.benchmark`` too for the three largest; TF32 on and off
     kernels   relative L2 error of y, dx and dw against float64, and the milliseconds of every
               kernel of a training step by torch's profiler
+    mma       the same as kernels, built with Ampere's instructions, which a Hopper runs too
     passes    nothing but the passes of a few small shapes in both precisions, and no file: for
               ``compute-sanitizer --tool TOOL python benchmarks/convolutions.py OUT passes``
+    steps     nothing but one training step of the largest shapes in both precisions: for
+              ``convolution_counters.py``
 
 A part that reaches its limit ends by itself; what it got through is in the file. Needs an NVIDIA
 GPU. Does not: judge (``kernel-harness grade solutions/conv2d.py --problem conv2d`` does).
@@ -119,12 +122,13 @@ def clocked(out: Path, until: float, device: str = "cuda") -> None:
     problem_file.unlink()
 
 
-def kernels(out: Path, until: float) -> None:
+def kernels(out: Path, until: float, part: str = "kernels") -> None:
     """Errors and kernels of one training step, shape by shape."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    apply = solution().Conv2dFunction.apply
+    module = solution("compute_80" if part == "mma" else None)
+    apply = module.Conv2dFunction.apply
     rows: list[dict[str, Any]] = []
     for name, shape in TIMED.items():
         torch.manual_seed(0)
@@ -162,7 +166,7 @@ def kernels(out: Path, until: float) -> None:
                 }
             )
             print(name, rows[-1]["precision"], rows[-1]["errors"], rows[-1]["kernels"])
-            write(out, "kernels", rows)
+            write(out, part, rows)
             del ours, again, theirs
         del true
         torch.cuda.empty_cache()
@@ -182,6 +186,21 @@ def passes() -> None:
             y.backward(torch.ones_like(y))
         torch.cuda.synchronize()
         print(name, f"{shape.flop / 2e6:.0f} million products a pass")
+
+
+def steps() -> None:
+    """One training step of the largest shapes."""
+    import torch
+
+    apply = solution().Conv2dFunction.apply
+    for shape in LARGEST.values():
+        for tf32 in (True, False):
+            torch.backends.cudnn.allow_tf32 = tf32
+            x, w = torch.rand(shape.x, device="cuda"), torch.randn(shape.weight, device="cuda")
+            x.requires_grad_(), w.requires_grad_()
+            dy = torch.randn(shape.y, device="cuda")
+            training_step(apply, x, w, dy, shape.geometry)
+            torch.cuda.synchronize()
 
 
 def training_step(conv2d: Callable[..., Any], x: Any, w: Any, dy: Any, geometry: Any) -> Any:
@@ -236,17 +255,19 @@ def write(out: Path, part: str, rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("part", choices=("clock", "kernels", "passes"))
+    parser.add_argument("part", choices=("clock", "kernels", "mma", "passes", "steps"))
     parser.add_argument("--seconds", type=float, default=3600.0)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     until = time.time() + asked.seconds
     if asked.part == "clock":
         clocked(asked.out, until)
-    elif asked.part == "kernels":
-        kernels(asked.out, until)
-    else:
+    elif asked.part in ("kernels", "mma"):
+        kernels(asked.out, until, asked.part)
+    elif asked.part == "passes":
         passes()
+    else:
+        steps()
 
 
 if __name__ == "__main__":

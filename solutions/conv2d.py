@@ -72,7 +72,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.cpp_extension import load_inline
 
 cpp_source = """
-bool conv2d_prepare();
+int64_t conv2d_prepare();
 std::tuple<torch::Tensor, std::vector<torch::Tensor>> conv2d_forward(
     const torch::Tensor& input,
     const torch::Tensor& weight,
@@ -909,17 +909,71 @@ __global__ void pack_weights_kernel(
   }
 }
 
-// ---- Hopper's instructions ----------------------------------------------------------------------
+// ---- Instructions -------------------------------------------------------------------------------
 
+#if __CUDA_ARCH__ >= 800 && (__CUDA_ARCH__ != 900 || defined(__CUDA_ARCH_FEAT_SM90_ALL))
+
+__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+// Reads four matrices of 8 units, transposed; lane 8m+r points to unit r of matrix m. A lane gets
+// map lane / 4 of pixels lane % 4 * 2 and the one behind of each.
+__device__ __forceinline__ void load_transposed(uint32_t (&values)[4], const Unit* unit) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
+               : "r"(shared_address(unit))
+               : "memory");
+}
+
+#endif
+
+// Those of Ampere, Ada and Blackwell.
+constexpr int kMmaWarps = 8, kMmaThreads = kMmaWarps * kWarp;
+constexpr int kStagesAhead = 2;  // Stages of a correlation that are copied in the background.
+
+#if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ != 900
+
+// The same as load_transposed without transposing: pixel lane / 4 and two of its maps.
+__device__ __forceinline__ void load_matrices(uint32_t (&values)[4], const Unit* unit) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
+               : "r"(shared_address(unit))
+               : "memory");
+}
+// Copies units in the background, a lane one at a time: `from` and `to` are the warp's.
+__device__ __forceinline__ void copy_row(Unit* to, const Unit* from, int count) {
+  for (int i = threadIdx.x % kWarp; i < count; i += kWarp) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to + i)),
+                 "l"(from + i)
+                 : "memory");
+  }
+}
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Waits for this thread's copies, the latest `pending` groups excepted.
+template <int pending>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+// sums[16][8] += a[16][16] b[16][8] by a warp.
+__device__ __forceinline__ void multiply_add(
+    float (&sums)[4], const uint32_t (&a)[4], uint32_t b_first, uint32_t b_second) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_first), "r"(b_second));
+}
+
+#endif
+
+// Hopper's.
 constexpr int kMultiplyingWarps = 8, kServingWarps = 4;  // Two warpgroups multiply, one serves.
 constexpr int kTensorThreads = (kMultiplyingWarps + kServingWarps) * kWarp;
 constexpr int kMaxSlots = 8;  // Of a ring, see below.
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-
-__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
 
 // A barrier in shared memory that counts arrivals and the bytes of bulk copies. It changes its
 // phase, 0 or 1, when all have come.
@@ -1007,15 +1061,6 @@ __device__ __forceinline__ void settle(float (&sums)[count]) {
     asm volatile("" : "+f"(sums[i])::"memory");
   }
 }
-// Reads four matrices of 8 units, transposed; lane 8m+r points to unit r of matrix m. A lane gets
-// map lane / 4 of pixels lane % 4 * 2 and the one behind of each.
-__device__ __forceinline__ void load_transposed(uint32_t (&values)[4], const Unit* unit) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(values[0]), "=r"(values[1]), "=r"(values[2]), "=r"(values[3])
-               : "r"(shared_address(unit))
-               : "memory");
-}
-
 #define SUMS_4(i) "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3])
 #define SUMS_16(i) SUMS_4(i), SUMS_4(i + 4), SUMS_4(i + 8), SUMS_4(i + 12)
 #define SUMS_64(i) SUMS_16(i), SUMS_16(i + 16), SUMS_16(i + 32), SUMS_16(i + 48)
@@ -1366,6 +1411,133 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
 #endif
 }
 
+// The same by mma.sync: eight warps have all 64 maps of their share of a tile's rows, and copy
+// themselves. A stage is a tap's weights, and before the first tap of a chunk its patch.
+template <class Tile>
+__global__ void __launch_bounds__(kMmaThreads, 1)
+    mma_correlation_kernel(const __grid_constant__ Correlation c) {
+#if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ != 900
+  extern __shared__ __align__(128) Unit shared[];
+  constexpr int rows = Tile::rows / kMmaWarps, slots = kStagesAhead + 1;
+  constexpr int map_blocks = kTileMaps / 16, parts = Tile::parts;
+  if (!Guard{c.image.range, c.weights.range, c.octaves}.fits()) {
+    return;
+  }
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, matrix = lane / 8;
+  const int patch_plane = c.patch_rows * c.patch_columns;
+  const int taps = c.taps_y * c.taps_x, stages = c.chunks * taps;
+  const int64_t plane = int64_t(c.image.rows) * c.image.pitch;
+  const int64_t tiles_of_image = int64_t(c.tiles_y) * c.tiles_x * c.map_tiles;
+  const float image_scale = power_of_two(-scale_exponent(*c.image.range));
+  const float weights_scale = power_of_two(-scale_exponent(*c.weights.range));
+  Unit* const patches = shared + slots * Tile::stage_units;
+  // What this lane points ldmatrix to: of 16 maps two blocks of the depth, of 8 pixels all four.
+  const Unit* const weights_of_lane =
+      shared + matrix / 2 * kTileMaps + matrix % 2 * kUnit + lane % kUnit;
+  const Unit* const patch_of_lane =
+      patches + matrix * patch_plane + warp * rows * c.patch_columns + lane % kUnit;
+
+  for (int64_t tile = blockIdx.x; tile < c.images * tiles_of_image; tile += gridDim.x) {
+    const TilePlace<Tile> at(c, tile);
+    const int64_t group = tile / tiles_of_image % c.groups;
+    const Unit* const weights_from =
+        c.weights.units + (group * c.map_tiles + tile % c.map_tiles) * stages * Tile::stage_units;
+    const Unit* const image_from = c.image.units + at.image * c.image.blocks * plane +
+                                   int64_t(at.y + c.first_row) * c.image.pitch + at.x +
+                                   c.first_column;
+    const auto fetch = [&](int stage) {
+      if (stage < stages) {
+        constexpr int share = Tile::stage_units / kMmaWarps;
+        const int64_t from = int64_t(stage) * Tile::stage_units + warp * share;
+        copy_row(
+            shared + stage % slots * Tile::stage_units + warp * share, weights_from + from, share);
+      }
+      if (stage < stages && stage % taps == 0) {
+        const int chunk = stage / taps;
+        Unit* const to = patches + chunk % c.patch_slots * c.patch_pitch;
+        for (int row = warp; row < parts * kChunkUnits * c.patch_rows; row += kMmaWarps) {
+          const int block = row / c.patch_rows;
+          copy_row(
+              to + row * c.patch_columns,
+              image_from + block / kChunkUnits * c.image.part +
+                  (chunk * kChunkUnits + block % kChunkUnits) * plane +
+                  row % c.patch_rows * int64_t(c.image.pitch),
+              c.patch_columns);
+        }
+      }
+      commit_copies();  // There may be nothing in it, but it counts.
+    };
+
+    float sums[map_blocks][rows][4] = {}, totals[map_blocks][rows][4] = {};
+    int chunk = 0, tap_y = 0, tap_x = 0, run = 0;
+    for (int stage = 0; stage < kStagesAhead; ++stage) {
+      fetch(stage);
+    }
+    for (int stage = 0; stage < stages; ++stage) {
+      wait_for_copies<kStagesAhead - 1>();
+      __syncthreads();  // All have this stage's units, and are done with those to be replaced.
+      fetch(stage + kStagesAhead);
+      const Unit* const a_from = weights_of_lane + stage % slots * Tile::stage_units;
+      const Unit* const b_from = patch_of_lane + chunk % c.patch_slots * c.patch_pitch +
+                                 tap_y * c.dilation_y * c.patch_columns + tap_x * c.dilation_x;
+      uint32_t b[parts][rows][kChunkUnits];
+#pragma unroll
+      for (int part = 0; part < parts; ++part) {
+#pragma unroll
+        for (int row = 0; row < rows; ++row) {
+          load_matrices(
+              b[part][row], b_from + part * kChunkUnits * patch_plane + row * c.patch_columns);
+        }
+      }
+#pragma unroll
+      for (int step = 0; step < kChunk / kStepDepth; ++step) {
+#pragma unroll
+        for (int block = 0; block < map_blocks; ++block) {
+          uint32_t a[parts][4];
+#pragma unroll
+          for (int part = 0; part < parts; ++part) {
+            load_matrices(
+                a[part], a_from + (part * kChunkUnits + step * 2) * kTileMaps + block * 16);
+          }
+#pragma unroll
+          for (int row = 0; row < rows; ++row) {
+            float (&to)[4] = sums[block][row];
+            if constexpr (Tile::split) {
+              multiply_add(to, a[0], b[1][row][step * 2], b[1][row][step * 2 + 1]);
+              multiply_add(to, a[1], b[0][row][step * 2], b[0][row][step * 2 + 1]);
+            }
+            multiply_add(to, a[0], b[0][row][step * 2], b[0][row][step * 2 + 1]);
+          }
+        }
+      }
+      if (++tap_x == c.taps_x) {
+        tap_x = 0;
+        if (++tap_y == c.taps_y) {
+          tap_y = 0, ++chunk;
+        }
+      }
+      if (Tile::split && ++run == Tile::stages_per_run) {
+        run = 0;
+#pragma unroll
+        for (int i = 0; i < map_blocks * rows * 4; ++i) {
+          (&totals[0][0][0])[i] += (&sums[0][0][0])[i];
+          (&sums[0][0][0])[i] = 0.0f;
+        }
+      }
+    }
+    __syncthreads();  // Before the next tile's first stages come.
+#pragma unroll
+    for (int block = 0; block < map_blocks; ++block) {
+      write_rows<Tile, rows>(
+          c, at, at.first_map + block * 16, warp * rows, [&](int row, int half, int column) {
+            const int i = half * 2 + column;
+            return (sums[block][row][i] + totals[block][row][i]) * image_scale * weights_scale;
+          });
+    }
+  }
+#endif
+}
+
 // ---- dweight ------------------------------------------------------------------------------------
 
 constexpr int kStagePixels = 128;
@@ -1585,6 +1757,142 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
 #endif
 }
 
+// The same by mma.sync: a warp has 32 filters and all columns of its share of a stage's pixels; the
+// shares end in slices of their own. Of two stages one is copied while the other is multiplied.
+template <class Columns>
+__global__ void __launch_bounds__(kMmaThreads, 1)
+    mma_weight_gradient_kernel(const __grid_constant__ WeightGradient g) {
+#if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ != 900
+  extern __shared__ __align__(128) Unit shared[];
+  constexpr int columns = Columns::groups * Columns::sets, parts = Columns::parts;
+  constexpr int pairs = (columns + 1) / 2, steps = kStagePixels / kStepDepth;
+  if (!Guard{g.gradient.range, g.image.range, g.octaves}.fits()) {
+    return;
+  }
+  const GradientPlace at(g, Columns::groups, Columns::sets);
+  const int filter_blocks = g.tall ? 16 : 8, filter_warps = filter_blocks / 4;
+  const int shares = kMmaWarps / filter_warps;
+  const int gradient_units = parts * filter_blocks * kStagePixels;
+  const int patch_plane = g.patch_rows * g.patch_columns;
+  const int tile_rows = kStagePixels / g.tile_columns, steps_a_row = g.tile_columns / kStepDepth;
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, matrix = lane / 8;
+  const int share = warp / filter_warps, first_filter = warp % filter_warps * 32;
+
+  // What this lane points ldmatrix to: of 16 filters two blocks of 8 pixels, of two columns too.
+  const Unit* const gradient_of_lane = shared + (first_filter / kUnit + matrix % 2) * kStagePixels +
+                                       matrix / 2 * kUnit + lane % kUnit;
+  const Unit* const patch_of_lane = shared + gradient_units + matrix % 2 * kUnit + lane % kUnit;
+  int offsets[pairs];
+#pragma unroll
+  for (int pair = 0; pair < pairs; ++pair) {
+    const int column = min(pair * 2 + matrix / 2, columns - 1);
+    offsets[pair] =
+        column / Columns::groups * g.set_pitch + column % Columns::groups * g.group_pitch;
+  }
+
+  const auto fetch = [&](int64_t stage) {
+    if (stage < at.end) {
+      Unit* const to = shared + (stage - at.begin) % 2 * g.stage_pitch;
+      const int x = static_cast<int>(stage % g.tiles_x) * g.tile_columns;
+      const int y = static_cast<int>(stage / g.tiles_x % g.tiles_y) * tile_rows;
+      const int64_t image = stage / (g.tiles_x * g.tiles_y) * g.groups + at.group;
+      // Blocks beyond the last are never written out; any units do for them.
+      for (int i = warp; i < parts * filter_blocks * tile_rows; i += kMmaWarps) {
+        const int part_and_block = i / tile_rows, row = i % tile_rows;
+        const int block = min(
+            at.filter_tile * filter_blocks + part_and_block % filter_blocks, g.gradient.blocks - 1);
+        copy_row(
+            to + i * g.tile_columns,
+            g.gradient.units + part_and_block / filter_blocks * g.gradient.part +
+                ((image * g.gradient.blocks + block) * g.gradient.rows + y + g.gradient.before_y +
+                 row) *
+                    g.gradient.pitch +
+                x + g.gradient.before_x,
+            g.tile_columns);
+      }
+      for (int i = warp; i < parts * g.patch_blocks * g.patch_rows; i += kMmaWarps) {
+        const int part_and_block = i / g.patch_rows, row = i % g.patch_rows;
+        const int block = min(at.first_block + part_and_block % g.patch_blocks, g.image.blocks - 1);
+        copy_row(
+            to + gradient_units + i * g.patch_columns,
+            g.image.units + part_and_block / g.patch_blocks * g.image.part +
+                ((image * g.image.blocks + block) * g.image.rows + y +
+                 at.first_tap_y * g.dilation_y + row) *
+                    g.image.pitch +
+                x + (g.along_taps ? 0 : at.first_tap_x * g.dilation_x),
+            g.patch_columns);
+      }
+    }
+    commit_copies();
+  };
+
+  float sums[2][columns][4] = {}, totals[2][columns][4] = {};
+  fetch(at.begin);
+  for (int64_t stage = at.begin; stage < at.end; ++stage) {
+    wait_for_copies<0>();
+    __syncthreads();  // All have this stage's units, and are done with those to be replaced.
+    fetch(stage + 1);
+    const int slot = static_cast<int>((stage - at.begin) % 2) * g.stage_pitch;
+#pragma unroll 1
+    for (int step = share * (steps / shares); step < (share + 1) * (steps / shares); ++step) {
+      const Unit* const a_from = gradient_of_lane + slot + step * kStepDepth;
+      const Unit* const b_from = patch_of_lane + slot + step / steps_a_row * g.patch_columns +
+                                 step % steps_a_row * kStepDepth;
+      uint32_t a[parts][2][4];
+#pragma unroll
+      for (int part = 0; part < parts; ++part) {
+        load_transposed(a[part][0], a_from + part * filter_blocks * kStagePixels);
+        load_transposed(a[part][1], a_from + (part * filter_blocks + 2) * kStagePixels);
+      }
+#pragma unroll
+      for (int pair = 0; pair < pairs; ++pair) {
+        uint32_t b[parts][4];
+#pragma unroll
+        for (int part = 0; part < parts; ++part) {
+          load_transposed(b[part], b_from + part * g.patch_blocks * patch_plane + offsets[pair]);
+        }
+#pragma unroll
+        for (int i = 0; i < 2 && pair * 2 + i < columns; ++i) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            float (&to)[4] = sums[half][pair * 2 + i];
+            if constexpr (Columns::split) {
+              multiply_add(to, a[0][half], b[1][i * 2], b[1][i * 2 + 1]);
+              multiply_add(to, a[1][half], b[0][i * 2], b[0][i * 2 + 1]);
+            }
+            multiply_add(to, a[0][half], b[0][i * 2], b[0][i * 2 + 1]);
+          }
+        }
+      }
+    }
+    if (Columns::split) {
+#pragma unroll
+      for (int i = 0; i < 2 * columns * 4; ++i) {
+        (&totals[0][0][0])[i] += (&sums[0][0][0])[i];
+        (&sums[0][0][0])[i] = 0.0f;
+      }
+    }
+  }
+
+  const float gradient_scale = power_of_two(-scale_exponent(*g.gradient.range));
+  const float image_scale = power_of_two(-scale_exponent(*g.image.range));
+  float* const to = g.sums + (int64_t(at.slice * shares + share) * g.groups + at.group) *
+                                 g.filters *
+                                 (g.fold.channels * g.fold.kernel_height * g.fold.kernel_width);
+#pragma unroll
+  for (int column = 0; column < columns; ++column) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int half = i / 4, j = i % 4;
+      at.write(
+          g, to, first_filter + half * 16 + j / 2 * 8 + lane / 4, column % Columns::groups,
+          column / Columns::groups, lane % 4 * 2 + j % 2,
+          (sums[half][column][j] + totals[half][column][j]) * gradient_scale * image_scale);
+    }
+  }
+#endif
+}
+
 // ---- The general kernel's host side -------------------------------------------------------------
 
 template <typename scalar_t, int rows_per_thread, typename Product>
@@ -1701,7 +2009,7 @@ void check_grad_output(
 
 // ---- The tensor cores' host side ----------------------------------------------------------------
 
-constexpr int kSharedBytes = 227 * 1024 - 1024;  // What a block may have, less its barriers.
+constexpr int kSharedBytes = 227 * 1024 - 1024;  // What Hopper's may have, less their barriers.
 constexpr int kSpareBytes = 4096;                // compute-sanitizer takes operands whose groups
                                                  // overlap for contiguous, and looks so far.
 constexpr double kWorthwhile = 1e8;              // Fewer operations are not worth packing for.
@@ -1720,17 +2028,32 @@ int multiprocessors() {
 
 int octaves(bool split) { return split ? kSplitOctaves : kHalfOctaves; }
 
-// Whether the device code that was built and chosen holds Hopper's instructions: asked once, of a
-// kernel, as the host code is the same for every architecture.
-__global__ void tensor_kernels_kernel(int* answer) {
+// What the tensor cores are programmed with: of which instructions the device code that was built
+// and chosen has kernels. Asked once, of a kernel, as the host code is the same for all.
+enum Instructions { kNoTensorCores, kMma, kWgmma };
+
+__global__ void instructions_kernel(int* answer) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  *answer = 1;
+  *answer = kWgmma;
+#elif __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ != 900
+  *answer = kMma;
 #else
-  *answer = 0;
+  *answer = kNoTensorCores;
 #endif
 }
 
-bool tensor_kernels_built = false;  // Set by conv2d_prepare.
+int instructions = kNoTensorCores;  // Set by conv2d_prepare.
+
+// Shared memory that a block of theirs may ask for.
+int64_t shared_limit() {
+  if (instructions == kWgmma) {
+    return kSharedBytes;
+  }
+  int device = 0, bytes = 0;
+  C10_CUDA_CHECK(cudaGetDevice(&device));
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return bytes;
+}
 
 // The magnitudes of a tensor, measured.
 torch::Tensor range_of(const torch::Tensor& values) {
@@ -1782,9 +2105,9 @@ bool suits_tensor_cores(const Geometry& g, const torch::Tensor& input) {
   const bool folds = g.dilation_y == 1 && g.dilation_x == 1;
   const int64_t plane =
       int64_t(g.height + 2 * g.padding_y + 256) * (g.width + 2 * g.padding_x + 256);
-  return tensor_kernels_built && input.scalar_type() == torch::kFloat && g.channels >= 16 &&
-         g.filters >= 16 && products >= kWorthwhile && (g.stride_y * g.stride_x == 1 || folds) &&
-         plane < (1 << 28) &&
+  return instructions != kNoTensorCores && input.scalar_type() == torch::kFloat &&
+         g.channels >= 16 && g.filters >= 16 && products >= kWorthwhile &&
+         (g.stride_y * g.stride_x == 1 || folds) && plane < (1 << 28) &&
          g.images * g.groups * (round_up(g.channels, kChunk) + g.filters) < (1 << 24);
 }
 
@@ -1902,20 +2225,30 @@ Plan plan_of(Correlation c, bool flat) {
   c.tiles_x = static_cast<int>(ceil_div(c.width, kTilePixels));
   c.patch_rows = Tile::rows + (c.taps_y - 1) * c.dilation_y;
   c.patch_columns = kTilePixels + (c.taps_x - 1) * c.dilation_x;
-  const int64_t unit = sizeof(Unit), weights = Tile::stage_units * unit;
   c.patch_pitch = static_cast<int>(
       round_up(int64_t(Tile::parts) * kChunkUnits * c.patch_rows * c.patch_columns, kBoxUnits));
-  const int64_t patch = c.patch_pitch * unit;
-  const int64_t share = kSharedBytes / 2, wanted = c.taps_y * c.taps_x >= 8 ? 2 : 6;
-  c.patch_slots = static_cast<int>(std::min(wanted, (share - 3 * weights) / patch));
-  c.weight_slots =
-      static_cast<int>(std::min<int64_t>(kMaxSlots, (share - c.patch_slots * patch) / weights));
+  const int64_t weights = Tile::stage_units * int64_t(sizeof(Unit));
+  const int64_t patch = c.patch_pitch * int64_t(sizeof(Unit));
   const int64_t tiles = int64_t(c.images) * c.tiles_y * c.tiles_x * c.map_tiles;
-  const double cost = c.patch_slots < 1 || c.patch_rows * c.patch_columns > kMaxPitch ||
-                              c.patch_rows > kMaxBoxRows || c.patch_columns > kMaxBoxColumns
-                          ? std::numeric_limits<double>::infinity()
-                          : double(ceil_div(tiles, 2 * multiprocessors())) * (Tile::rows + 2);
-  return {c, cost, static_cast<int>(2 * (c.patch_slots * patch + c.weight_slots * weights))};
+  const int taps = c.taps_y * c.taps_x;
+  bool fits;
+  int64_t tiles_at_once = multiprocessors(), shares = 1;  // Of a block's shared memory.
+  if (instructions == kWgmma) {
+    shares = 2, tiles_at_once *= 2;
+    const int64_t share = kSharedBytes / 2, wanted = taps >= 8 ? 2 : 6;
+    c.patch_slots = static_cast<int>(std::min(wanted, (share - 3 * weights) / patch));
+    c.weight_slots =
+        static_cast<int>(std::min<int64_t>(kMaxSlots, (share - c.patch_slots * patch) / weights));
+    fits = c.patch_slots >= 1 && c.patch_rows * c.patch_columns <= kMaxPitch &&
+           c.patch_rows <= kMaxBoxRows && c.patch_columns <= kMaxBoxColumns;
+  } else {
+    c.patch_slots = taps == 1 ? kStagesAhead + 1 : 2;
+    c.weight_slots = kStagesAhead + 1;
+    fits = c.patch_slots * patch + c.weight_slots * weights <= shared_limit();
+  }
+  const double cost = fits ? double(ceil_div(tiles, tiles_at_once)) * (Tile::rows + 2)
+                           : std::numeric_limits<double>::infinity();
+  return {c, cost, static_cast<int>(shares * (c.patch_slots * patch + c.weight_slots * weights))};
 }
 
 // Runs it and returns the range of the weights.
@@ -1935,12 +2268,20 @@ torch::Tensor launch(
           static_cast<int>(weight.size(0)) / c.groups, c.map_tiles, c.chunks, for_input, count);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   c.weights = {as<Unit>(units), as<Range>(range)};
-  c.patches = boxes_of(c.image, Tile::parts, c.patch_columns, c.patch_rows, kChunkUnits);
   const int64_t tiles = int64_t(c.images) * c.tiles_y * c.tiles_x * c.map_tiles;
-  const int blocks = static_cast<int>(std::min<int64_t>(ceil_div(tiles, 2), multiprocessors()));
-  C10_CUDA_CHECK(cudaFuncSetAttribute(
-      correlation_kernel<Tile>, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes));
-  correlation_kernel<Tile><<<blocks, kTensorThreads, plan.shared_bytes, stream>>>(c);
+  int64_t blocks = tiles;
+  int threads = kMmaThreads;
+  auto kernel = mma_correlation_kernel<Tile>;
+  if (instructions == kWgmma) {
+    c.patches = boxes_of(c.image, Tile::parts, c.patch_columns, c.patch_rows, kChunkUnits);
+    blocks = ceil_div(tiles, 2), threads = kTensorThreads;
+    kernel = correlation_kernel<Tile>;
+  }
+  C10_CUDA_CHECK(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes));
+  kernel<<<
+      static_cast<int>(std::min<int64_t>(blocks, multiprocessors())), threads, plan.shared_bytes,
+      stream>>>(c);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return range;
 }
@@ -1995,15 +2336,6 @@ ColumnPlan plan_columns(const Fold& fold, bool along_taps, int groups, int sets)
   return plan;
 }
 
-template <class Columns>
-void launch_weight_gradient(const WeightGradient& g, int blocks, int shared_bytes) {
-  C10_CUDA_CHECK(cudaFuncSetAttribute(
-      weight_gradient_kernel<Columns>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  weight_gradient_kernel<Columns>
-      <<<blocks, kTensorThreads, shared_bytes, c10::cuda::getCurrentCUDAStream()>>>(g);
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
-}
-
 // As many slices as fill the GPU's last round best; fewer if that is nearly as good.
 int64_t slices_for(int64_t tiles, int64_t stages, int64_t elements) {
   const int64_t most = std::max<int64_t>(
@@ -2022,13 +2354,44 @@ int64_t slices_for(int64_t tiles, int64_t stages, int64_t elements) {
 // The columns that dweight's kernels are built for, in halves and in pairs of them.
 ColumnPlan cheapest_columns(const Geometry& g, bool split) {
   const Fold fold = fold_of(g);
-  if (is_flat(g)) {
-    return plan_columns(fold, false, 16, 1);
+  const auto plan = [&](bool along_taps, int groups, int sets) {
+    return plan_columns(fold, along_taps, groups, sets);
+  };
+  const auto cheaper = [](const ColumnPlan& a, const ColumnPlan& b) { return a.cost < b.cost; };
+  if (instructions == kWgmma) {
+    return is_flat(g) ? plan(false, 16, 1)
+                      : std::min(
+                            {plan(true, 7, split ? 3 : 5), plan(true, 9, split ? 2 : 5),
+                             plan(false, 8, split ? 2 : 3)},
+                            cheaper);
   }
-  return std::min(
-      {plan_columns(fold, true, 7, split ? 3 : 5), plan_columns(fold, true, 9, split ? 2 : 5),
-       plan_columns(fold, false, 8, split ? 2 : 3)},
-      [](const ColumnPlan& a, const ColumnPlan& b) { return a.cost < b.cost; });
+  return is_flat(g)
+             ? plan(false, split ? 8 : 16, 1)
+             : std::min(
+                   {plan(true, 7, split ? 1 : 2), plan(true, 9, 1), plan(false, 8, split ? 1 : 2)},
+                   cheaper);
+}
+
+using WeightGradientKernel = void (*)(WeightGradient);
+WeightGradientKernel kernel_for(const ColumnPlan& columns, bool split) {
+  const int groups = columns.groups;
+  if (instructions == kWgmma) {
+    return groups == 7   ? split ? weight_gradient_kernel<Columns<7, 3, true>>
+                                 : weight_gradient_kernel<Columns<7, 5, false>>
+           : groups == 9 ? split ? weight_gradient_kernel<Columns<9, 2, true>>
+                                 : weight_gradient_kernel<Columns<9, 5, false>>
+           : groups == 8 ? split ? weight_gradient_kernel<Columns<8, 2, true>>
+                                 : weight_gradient_kernel<Columns<8, 3, false>>
+           : split       ? weight_gradient_kernel<Columns<16, 1, true>>
+                         : weight_gradient_kernel<Columns<16, 1, false>>;
+  }
+  return groups == 7   ? split ? mma_weight_gradient_kernel<Columns<7, 1, true>>
+                               : mma_weight_gradient_kernel<Columns<7, 2, false>>
+         : groups == 9 ? split ? mma_weight_gradient_kernel<Columns<9, 1, true>>
+                               : mma_weight_gradient_kernel<Columns<9, 1, false>>
+         : groups == 8 ? split ? mma_weight_gradient_kernel<Columns<8, 1, true>>
+                               : mma_weight_gradient_kernel<Columns<8, 2, false>>
+                       : mma_weight_gradient_kernel<Columns<16, 1, false>>;
 }
 
 // Columns of output pixels in a stage of dweight: long rows take few copies, short ones little
@@ -2104,9 +2467,6 @@ std::optional<torch::Tensor> weight_gradient_slices(
   w.tiles_y = static_cast<int>(ceil_div(flat ? 1 : g.out_height, tile_rows));
   w.tiles_x = static_cast<int>(ceil_div(flat ? g.out_pixels() : g.out_width, w.tile_columns));
   w.along_taps = columns.along_taps;
-  w.tall = ceil_div(g.filters, 64) % 2 == 0;
-  const int filter_blocks = w.tall ? 16 : 8, parts = split ? 2 : 1;
-  w.filter_tiles = static_cast<int>(ceil_div(g.filters, filter_blocks * kUnit));
   w.block_tiles = columns.block_tiles, w.row_tiles = columns.row_tiles;
   w.tap_tiles = columns.tap_tiles;
   w.patch_blocks = columns.along_taps ? 1 : columns.groups;
@@ -2116,37 +2476,44 @@ std::optional<torch::Tensor> weight_gradient_slices(
   w.patch_columns = w.tile_columns + (column_taps - 1) * g.dilation_x;
   w.group_pitch = columns.along_taps ? g.dilation_x : w.patch_rows * w.patch_columns;
   w.set_pitch = columns.along_taps ? g.dilation_y * w.patch_columns : g.dilation_x;
+  const int parts = split ? 2 : 1;
   const int64_t patches = int64_t(w.patch_blocks) * w.patch_rows * w.patch_columns;
-  w.stage_pitch =
-      static_cast<int>(round_up(parts * (filter_blocks * kStagePixels + patches), kBoxUnits));
-  const int64_t stage = w.stage_pitch * int64_t(sizeof(Unit));
-  w.slots = static_cast<int>(std::min<int64_t>(kMaxSlots, (kSharedBytes - kSpareBytes) / stage));
-  if (w.slots < 2 || w.group_pitch > kMaxPitch || w.patch_columns > kMaxBoxColumns ||
-      w.patch_rows > kMaxBoxRows) {
+  const int64_t limit =
+      (shared_limit() - (instructions == kWgmma ? kSpareBytes : 0)) / int64_t(sizeof(Unit));
+  const auto pitch = [&](bool tall) {
+    return round_up(parts * ((tall ? 16 : 8) * kStagePixels + patches), kBoxUnits);
+  };
+  w.tall = ceil_div(g.filters, 64) % 2 == 0 && 2 * pitch(true) <= limit;
+  w.stage_pitch = static_cast<int>(pitch(w.tall));
+  w.slots = static_cast<int>(std::min<int64_t>(kMaxSlots, limit / w.stage_pitch));
+  if (w.slots < 2) {
     return std::nullopt;
   }
-  w.gradients = boxes_of(w.gradient, parts, w.tile_columns, tile_rows, filter_blocks);
-  w.patches = boxes_of(w.image, parts, w.patch_columns, w.patch_rows, w.patch_blocks);
+  const int filter_blocks = w.tall ? 16 : 8;
+  int shares = w.tall ? 2 : 4, threads = kMmaThreads, spare_bytes = 0;
+  if (instructions == kWgmma) {
+    if (w.group_pitch > kMaxPitch || w.patch_columns > kMaxBoxColumns ||
+        w.patch_rows > kMaxBoxRows) {
+      return std::nullopt;
+    }
+    shares = w.tall ? 1 : 2, threads = kTensorThreads, spare_bytes = kSpareBytes;
+    w.gradients = boxes_of(w.gradient, parts, w.tile_columns, tile_rows, filter_blocks);
+    w.patches = boxes_of(w.image, parts, w.patch_columns, w.patch_rows, w.patch_blocks);
+  } else {
+    w.slots = 2;
+  }
+  w.filter_tiles = static_cast<int>(ceil_div(g.filters, filter_blocks * kUnit));
   const int64_t tiles = g.groups * w.filter_tiles * w.block_tiles * w.row_tiles * w.tap_tiles;
   w.slices =
       static_cast<int>(slices_for(tiles, int64_t(w.images) * w.tiles_y * w.tiles_x, like.numel()));
-  auto sums = torch::empty({w.slices * (w.tall ? 1 : 2), like.numel()}, like.options());
+  auto sums = torch::empty({w.slices * shares, like.numel()}, like.options());
   w.sums = sums.data_ptr<float>();
-  const int blocks = static_cast<int>(tiles * w.slices),
-            bytes = static_cast<int>(w.slots * stage) + kSpareBytes;
-  if (columns.along_taps && columns.groups == 7) {
-    split ? launch_weight_gradient<Columns<7, 3, true>>(w, blocks, bytes)
-          : launch_weight_gradient<Columns<7, 5, false>>(w, blocks, bytes);
-  } else if (columns.along_taps) {
-    split ? launch_weight_gradient<Columns<9, 2, true>>(w, blocks, bytes)
-          : launch_weight_gradient<Columns<9, 5, false>>(w, blocks, bytes);
-  } else if (columns.groups == 8) {
-    split ? launch_weight_gradient<Columns<8, 2, true>>(w, blocks, bytes)
-          : launch_weight_gradient<Columns<8, 3, false>>(w, blocks, bytes);
-  } else {
-    split ? launch_weight_gradient<Columns<16, 1, true>>(w, blocks, bytes)
-          : launch_weight_gradient<Columns<16, 1, false>>(w, blocks, bytes);
-  }
+  const auto kernel = kernel_for(columns, split);
+  const int bytes = w.slots * w.stage_pitch * static_cast<int>(sizeof(Unit)) + spare_bytes;
+  C10_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  kernel<<<static_cast<int>(tiles * w.slices), threads, bytes, c10::cuda::getCurrentCUDAStream()>>>(
+      w);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
   return sums;
 }
 
@@ -2315,14 +2682,14 @@ bool grad_weight_on_tensor_cores(
 
 }  // namespace
 
-// Whether the device code holds Hopper's instructions. Asked once, before anything else.
-bool conv2d_prepare() {
+// What the tensor cores are programmed with (see Instructions). Asked once, before anything else.
+int64_t conv2d_prepare() {
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const auto options = torch::TensorOptions().device(torch::kCUDA).dtype(torch::kInt32);
   const auto answer = torch::empty({1}, options);
-  tensor_kernels_kernel<<<1, 1, 0, stream>>>(answer.data_ptr<int>());
+  instructions_kernel<<<1, 1, 0, stream>>>(answer.data_ptr<int>());
   C10_CUDA_KERNEL_LAUNCH_CHECK();
-  return tensor_kernels_built = answer.item<int>() == 1;
+  return instructions = answer.item<int>();
 }
 
 // The output, and x as the tensor cores had it (empty if they did not), which backward takes.

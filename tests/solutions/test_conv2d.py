@@ -56,10 +56,19 @@ THIN = {
 }
 
 
-@pytest.fixture(scope="module", name="module")
-def conv2d_module() -> ModuleType:
-    """The solution, built."""
-    return solution()
+HOPPER = (9, 0)
+NONE, MMA, WGMMA = range(3)
+"""What ``conv2d_prepare`` says the tensor cores are programmed with."""
+
+
+@pytest.fixture(scope="module", name="module", params=[None, "compute_80"])
+def conv2d_module(request: pytest.FixtureRequest) -> ModuleType:
+    """The solution as it is; on Hopper with Ampere's instructions too, which it runs as well."""
+    if request.param is not None and torch.cuda.get_device_capability() != HOPPER:
+        pytest.skip("the solution as it is has these instructions")
+    found = solution(request.param)
+    found.architecture = request.param
+    return found
 
 
 def operands(case: Convolution) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -98,9 +107,12 @@ def tf32(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> boo
     return bool(request.param)
 
 
-def test_the_tensor_cores_are_used_where_there_are_hopper_s(module: ModuleType) -> None:
-    hopper = torch.cuda.get_device_capability() == (9, 0)
-    assert module.conv2d_extension.conv2d_prepare() is hopper
+def test_the_tensor_cores_are_used_with_the_best_instructions_built(module: ModuleType) -> None:
+    capability = torch.cuda.get_device_capability()
+    expected = WGMMA if capability == HOPPER and module.architecture is None else MMA
+    if capability < (8, 0):
+        expected = NONE
+    assert module.conv2d_extension.conv2d_prepare() == expected
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
