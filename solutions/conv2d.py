@@ -929,7 +929,8 @@ __device__ __forceinline__ void load_transposed(uint32_t (&values)[4], const Uni
 
 // Those of Ampere, Ada and Blackwell.
 constexpr int kMmaWarps = 8, kMmaThreads = kMmaWarps * kWarp;
-constexpr int kStagesAhead = 2;  // Stages of a correlation that are copied in the background.
+constexpr int kMmaBlocks = 2;    // Blocks of a correlation on a multiprocessor, if they fit,
+constexpr int kStagesAhead = 2;  // and their stages that are copied in the background.
 
 #if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ != 900
 
@@ -971,7 +972,7 @@ __device__ __forceinline__ void multiply_add(
 // Hopper's.
 constexpr int kMultiplyingWarps = 8, kServingWarps = 4;  // Two warpgroups multiply, one serves.
 constexpr int kTensorThreads = (kMultiplyingWarps + kServingWarps) * kWarp;
-constexpr int kMaxSlots = 8;  // Of a ring, see below.
+constexpr int kMaxSlots = 12;  // Of a ring, see below.
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
@@ -1414,7 +1415,7 @@ __global__ void __launch_bounds__(kTensorThreads, 1)
 // The same by mma.sync: eight warps have all 64 maps of their share of a tile's rows, and copy
 // themselves. A stage is a tap's weights, and before the first tap of a chunk its patch.
 template <class Tile>
-__global__ void __launch_bounds__(kMmaThreads, 1)
+__global__ void __launch_bounds__(kMmaThreads, kMmaBlocks)
     mma_correlation_kernel(const __grid_constant__ Correlation c) {
 #if __CUDA_ARCH__ >= 800 && __CUDA_ARCH__ != 900
   extern __shared__ __align__(128) Unit shared[];
@@ -2232,9 +2233,10 @@ Plan plan_of(Correlation c, bool flat) {
   const int64_t tiles = int64_t(c.images) * c.tiles_y * c.tiles_x * c.map_tiles;
   const int taps = c.taps_y * c.taps_x;
   bool fits;
-  int64_t tiles_at_once = multiprocessors(), shares = 1;  // Of a block's shared memory.
+  const int64_t tiles_at_once = 2 * multiprocessors();
+  int64_t shares = 1;  // Of a block's shared memory.
   if (instructions == kWgmma) {
-    shares = 2, tiles_at_once *= 2;
+    shares = 2;
     const int64_t share = kSharedBytes / 2, wanted = taps >= 8 ? 2 : 6;
     c.patch_slots = static_cast<int>(std::min(wanted, (share - 3 * weights) / patch));
     c.weight_slots =
@@ -2269,19 +2271,17 @@ torch::Tensor launch(
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   c.weights = {as<Unit>(units), as<Range>(range)};
   const int64_t tiles = int64_t(c.images) * c.tiles_y * c.tiles_x * c.map_tiles;
-  int64_t blocks = tiles;
+  int64_t blocks = std::min<int64_t>(tiles, kMmaBlocks * multiprocessors());
   int threads = kMmaThreads;
   auto kernel = mma_correlation_kernel<Tile>;
   if (instructions == kWgmma) {
     c.patches = boxes_of(c.image, Tile::parts, c.patch_columns, c.patch_rows, kChunkUnits);
-    blocks = ceil_div(tiles, 2), threads = kTensorThreads;
+    blocks = std::min<int64_t>(ceil_div(tiles, 2), multiprocessors()), threads = kTensorThreads;
     kernel = correlation_kernel<Tile>;
   }
   C10_CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes));
-  kernel<<<
-      static_cast<int>(std::min<int64_t>(blocks, multiprocessors())), threads, plan.shared_bytes,
-      stream>>>(c);
+  kernel<<<static_cast<int>(blocks), threads, plan.shared_bytes, stream>>>(c);
   C10_CUDA_KERNEL_LAUNCH_CHECK();
   return range;
 }
