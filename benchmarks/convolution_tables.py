@@ -12,18 +12,21 @@ PASSES = ("y", "dx", "dw")
 VARIANTS = ("shared tiles", "low tiles", "late release", "own tiles")
 
 
-def clock(record: dict[str, Any]) -> list[str]:
-    """The solution beside cuDNN by the project's clock."""
+def clock(record: dict[str, Any], former: dict[str, Any]) -> list[str]:
+    """The solution beside cuDNN by the project's clock; a former text's where only that was."""
     lines = [
         "| shape | precision | cuDNN | forward, ms | speedup | backward, ms | speedup "
         "| training step, ms | speedup (95 % interval) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in record["result"]["rows"]:
+    rows = record["result"]["rows"]
+    clocked = [case(row) for row in rows]
+    for row in [*rows, *(r for r in former["result"]["rows"] if case(r) not in clocked)]:
+        shape, precision, benchmark = case(row)
         cells = [
-            row["shape"],
-            row["precision"],
-            "benchmark" if row["cudnn_benchmark"] else "default",
+            shape if case(row) in clocked else f"{shape} (former text)",
+            precision,
+            "benchmark" if benchmark else "default",
         ]
         for one in row["speedups"]:
             cells.append(f"{one['candidate']['milliseconds']:.3f}")
@@ -32,6 +35,11 @@ def clock(record: dict[str, Any]) -> list[str]:
         cells[-1] += f" ({last['low']:.2f} to {last['high']:.2f})"
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def case(row: dict[str, Any]) -> tuple[str, str, bool]:
+    """What was clocked."""
+    return row["shape"], row["precision"], row["cudnn_benchmark"]
 
 
 def kernels(record: dict[str, Any]) -> list[str]:
@@ -44,7 +52,7 @@ def kernels(record: dict[str, Any]) -> list[str]:
     for row in record["result"]["rows"]:
         times = {name: milliseconds for name, (_, milliseconds) in row["kernels"].items()}
         products = row["gflop"] * (3 if row["precision"] == "fp32" else 1)
-        both = sum(ms for name, ms in times.items() if "correlation_kernel" in name)
+        both = sum(ms for name, ms in times.items() if "correlation_kernel<Tile" in name)
         weights = sum(ms for name, ms in times.items() if "weight_gradient_kernel" in name)
         packing = sum(ms for name, ms in times.items() if "pack_" in name or "range_" in name)
         lines.append(
@@ -61,9 +69,9 @@ def listed(errors: dict[str, float]) -> str:
 
 
 def rate(milliseconds: float, gflop: float) -> str:
-    """A time and what it means; nothing where the general kernel did the work."""
+    """A time and what it means; nothing where the tensor cores did not do the work."""
     if not milliseconds:
-        return "general kernel"
+        return "–"
     return f"{milliseconds:.2f} ({gflop / milliseconds:.0f})"
 
 
@@ -94,20 +102,42 @@ def variant(name: str, kind: str, *times: dict[str, float]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def shapes(halves: dict[str, Any]) -> list[str]:
-    """All shapes beside cuDNN's default, clocked once by events, the host's launches included."""
+def mma(ampere: dict[str, Any], hopper: dict[str, Any]) -> list[str]:
+    """The kernels that are built for other GPUs, on the same one."""
     lines = [
-        "| shape | precision | y, dx + dw, ms | cuDNN y / dx / dw, ms | cuDNN / ours |",
-        "|---|---|---|---|---|",
+        "| shape | precision | y + dx, ms (TFLOP/s) | dw, ms (TFLOP/s) | all, ms "
+        "| by wgmma, all, ms |",
+        "|---|---|---|---|---|---|",
     ]
-    for row in halves["result"]["variants"]["own tiles"]:
-        ours, cudnn = row["ours"], row["cudnn"]
-        ratio = sum(cudnn.values()) / (ours["y"] + ours["dx and dw"])
-        theirs = " / ".join(f"{cudnn[part]:.2f}" for part in PASSES)
-        lines.append(
-            f"| {row['shape']} | {row['precision']} | {ours['y']:.2f}, {ours['dx and dw']:.2f} "
-            f"| {theirs} | {ratio:.2f} |"
-        )
+    for row, other in zip(ampere["result"]["rows"], hopper["result"]["rows"]):
+        times = {name: milliseconds for name, (_, milliseconds) in row["kernels"].items()}
+        products = row["gflop"] * (3 if row["precision"] == "fp32" else 1)
+        both = sum(ms for name, ms in times.items() if "mma_correlation" in name)
+        weights = sum(ms for name, ms in times.items() if "mma_weight_gradient" in name)
+        if both:
+            lines.append(
+                f"| {row['shape']} | {row['precision']} | {rate(both, 2 * products)} "
+                f"| {rate(weights, products)} | {sum(times.values()):.2f} "
+                f"| {sum(ms for _, ms in other['kernels'].values()):.2f} |"
+            )
+    return lines
+
+
+def counters(record: dict[str, Any]) -> list[str]:
+    """Which parts of the GPU each kernel keeps busy, in per cent of the peak."""
+    lines = [
+        "| shape | precision | kernel | ms | tensor cores | memory | L2 | L1, shared memory "
+        "| instruction issue |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    parts = ("tensor_cores", "memory", "l2", "l1_and_shared_memory", "instruction_issue")
+    for row in record["result"]["rows"]:
+        if row["microseconds"] >= 50:
+            busy = " | ".join(f"{row[part]:.0f} %" for part in parts)
+            lines.append(
+                f"| {row['shape']} | {row['precision']} | {row['what']} "
+                f"| {row['microseconds'] / 1e3:.2f} | {busy} |"
+            )
     return lines
 
 

@@ -428,12 +428,15 @@ def gallery(kind: str) -> Callable[[], str]:
 
 
 TABLES = {
-    "conv2d clock": convolutions(convolution_tables.clock, "convolutions_clock"),
+    "conv2d clock": convolutions(
+        convolution_tables.clock, "convolutions_clock", "convolutions_clock_former"
+    ),
     "conv2d kernels": convolutions(convolution_tables.kernels, "convolutions_kernels"),
     "conv2d variants": convolutions(
         convolution_tables.variants, "conv2d_variants", "conv2d_halves"
     ),
-    "conv2d shapes": convolutions(convolution_tables.shapes, "conv2d_halves"),
+    "conv2d mma": convolutions(convolution_tables.mma, "convolutions_mma", "convolutions_kernels"),
+    "conv2d counters": convolutions(convolution_tables.counters, "convolutions_counters"),
     "wgmma forms": convolutions(convolution_tables.forms, "wgmma_forms"),
     "gallery rates": gallery_rates,
     "gallery cost": gallery_cost,

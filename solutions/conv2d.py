@@ -24,9 +24,9 @@ stand-in returns at once. No number travels to the host.
     maps 8-15    |p0|p1|p2|p3|p4|p5|p6|p7|p8|p9|...     without swizzle; any unit may be the first:
                      [-- 8 pixels, tap 1 --]            a tap is an address and nothing else
 
-Zeros are packed around images, so that nobody asks about edges, and rows go to shared memory as
-they lie (cp.async.bulk). A stride is folded into the maps (see Fold). Pixels of 1 x 1 kernels are
-packed as one long row. Groups are images.
+Zeros are packed around images, so that nobody asks about edges, and a box of rows goes to shared
+memory as it lies, by one instruction (cp.async.bulk.tensor). A stride is folded into the maps (see
+Fold). Pixels of 1 x 1 kernels are packed as one long row. Groups are images.
 
 **Forward and dinput** are one kernel, dinput with mirrored taps. Each of two warpgroups walks over
 tiles of 64 maps x (32 rows x 8 pixels), chunks of 32 channels, and taps; two warps serve it:
@@ -41,6 +41,9 @@ They run half a tile apart, so that one has the tensor cores while the other wri
 ldmatrix, x straight from the same packed image: a group of 8 columns is a tap (7 or 9 taps of a row
 one unit apart, up to 5 rows) or a block of channels, whichever fills the tensor cores better.
 Slices of the pixels go to different blocks and are added up in double, in a fixed order.
+
+**Ampere and Ada** (and whatever else is not Hopper) do the same with mma.sync: a core matrix is
+what ldmatrix reads. Eight warps of a block copy by themselves and multiply.
 
 All sums have a fixed order, there are no atomics on them, so results are reproducible. wgmma cuts
 its sums off instead of rounding them: for float32 they are moved to registers every 128 deep.
@@ -57,12 +60,12 @@ read the elements lhs(row, depth) and rhs(depth, column) from where they lie, wi
 padding or between the strides. A block of 16 x 16 threads computes a tile in registers, 8 x 8
 elements a thread, and walks along the depth in steps of 16 through shared memory. The depth is cut
 into runs of 1024, after which the registers are added to the destination and start again at zero.
-It takes float64, small groups and problems, GPUs that are not Hopper's, and what is too wide for
-halves. Where groups have up to four maps, as in a depthwise convolution, nothing is multiplied as
+It takes float64, small groups and problems, GPUs before Ampere, and what is too wide for halves.
+Where groups have up to four maps, as in a depthwise convolution, nothing is multiplied as
 matrices: a thread adds up elements of its own.
 
 Memory: forward keeps x packed for dweight, half as large as x (as large for float32), and backward
-packs dy. Does not: use tensor cores before Hopper, take half precision, padding modes other than
+packs dy. Does not: use tensor cores before Ampere, take half precision, padding modes other than
 zeros, or unbatched images.
 """
 
@@ -2394,8 +2397,8 @@ WeightGradientKernel kernel_for(const ColumnPlan& columns, bool split) {
                        : mma_weight_gradient_kernel<Columns<16, 1, false>>;
 }
 
-// Columns of output pixels in a stage of dweight: long rows take few copies, short ones little
-// waste.
+// Columns of output pixels in a stage of dweight: wide ones, unless they waste too much beyond the
+// output's width.
 int64_t stage_columns(const Geometry& g) {
   for (const int64_t columns : {64, 32}) {
     if (round_up(g.out_width, columns) <= 1.1 * round_up(g.out_width, kStepDepth)) {
