@@ -3,13 +3,14 @@
 A fresh ``import torch`` takes seconds; a fork takes hundredths. The server holds
 no CUDA context (a context does not survive a fork), runs no candidate code and
 keeps no state between forks. It listens on the control sockets of its clients
-(the grader and the oracles) and ends when the last of them closes.
+(the grader and the oracles) and ends when the last of them closes, or stays a while
+for the next command (see ``warm``).
 
 Roles: ``oracle`` is trusted and not confined; ``worker`` and ``builder`` confine
 themselves before they read their first message.
 
-Run as ``python -m harness.forkserver FD``, or with the emulated device's library as a
-second argument: the workers of such a server have a ``cuda:0``, and nobody else has.
+Run as ``python -m harness.forkserver FD LIBRARY STAY``. With the emulated device's library the
+workers of the server have a ``cuda:0``, and nobody else has; either may be an empty word.
 """
 
 from __future__ import annotations
@@ -35,47 +36,72 @@ from harness.sandbox import (
     kill_tree,
     runtime_paths,
 )
+from harness.warm import Door, Stay
 from harness.wire import Channel, Message, WireClosed
 
 
-def main(control: int, library: str | None = None) -> None:
-    """Serve until every client is gone."""
+def main(control: int, library: str = "", stay: str = "") -> None:
+    """Serve until every client is gone, and if it stays until nobody comes any more."""
     os.environ.pop("LD_PRELOAD", None)  # it is for this process and its forks, not for compilers
-    if library is not None:
+    if library:
         device.load(Path(library))  # before torch, which asks for its CUDA hooks only once
     _import_what_the_roles_need()
-    if library is not None:
+    if library:
         from harness.emulation import torch_cuda
 
         torch_cuda.install()
     available()  # probed once, here; every child knows the answer
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps; nobody here waits
+    hello = {"ready": True, "threads": len(os.listdir("/proc/self/task"))}
     first = Channel(socket.socket(fileno=control))
-    first.send({"ready": True, "threads": len(os.listdir("/proc/self/task"))})
+    door = Door.open(Stay.of_word(stay)) if stay else None
+    first.send(hello)
     clients = {first: _Children()}
+    try:
+        _serve_all(clients, door, hello)
+    finally:
+        if door is not None:
+            door.close()
+
+
+def _serve_all(clients: dict[Channel, _Children], door: Door | None, hello: Message) -> None:
     idle = True
-    while clients:
-        readable, _, _ = select.select(list(clients), [], [], 0 if idle else None)
-        if idle and not readable:
+    while clients or door is not None:
+        waited_for: list[Channel | Door] = [*clients]
+        if door is not None:
+            waited_for.append(door)
+        patience = None if clients or door is None else door.seconds
+        readable, _, _ = select.select(waited_for, [], [], 0 if idle else patience)
+        if not readable and not idle:
+            return
+        if not readable:
             _import_what_takes_long()  # the first builder need not wait for it
             idle = False
-        for client in readable:
+        for ready in readable:
+            if isinstance(ready, Door):
+                if (newcomer := ready.admit(hello)) is not None:
+                    clients[newcomer] = _Children()
+                continue
             try:
-                message, fds = client.receive(timeout=10)
-                _serve(message, fds, client, clients)
+                message, fds = ready.receive(timeout=10)
+                _serve(message, fds, ready, clients, door)
             except WireClosed:
-                client.close()
-                clients.pop(client).kill()
+                ready.close()
+                clients.pop(ready).kill()
 
 
 def _serve(
-    message: Message, fds: list[int], client: Channel, clients: dict[Channel, _Children]
+    message: Message,
+    fds: list[int],
+    client: Channel,
+    clients: dict[Channel, _Children],
+    door: Door | None,
 ) -> None:
     if message["op"] == "client":
         clients[Channel(socket.socket(fileno=fds[0]))] = _Children()
         client.send({})
         return
-    pid = _fork(message, fds, list(clients))
+    pid = _fork(message, fds, list(clients), door)
     clients[client].add(pid, message.get("confinement", {}).get("workdir"))
     client.send({"pid": pid})
 
@@ -133,7 +159,7 @@ def _import_what_takes_long() -> None:
     import torch.fx.experimental.symbolic_shapes  # noqa: F401
 
 
-def _fork(message: Message, fds: list[int], clients: list[Channel]) -> int:
+def _fork(message: Message, fds: list[int], clients: list[Channel], door: Door | None) -> int:
     server = os.getpid()
     pid = os.fork()
     if pid:
@@ -145,6 +171,8 @@ def _fork(message: Message, fds: list[int], clients: list[Channel]) -> int:
         die_with(server)
         for client in clients:
             client.close()
+        if door is not None:
+            door.leave()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _become(message, fds)
         code = 0

@@ -67,7 +67,8 @@ _HEALTH_SECONDS = 60.0
 def start_server(settings: Settings, gpus: Iterable[Gpu | None]) -> ForkServer:
     """A fork server for these devices; where one is a GPU, launches are counted."""
     counted = any(gpu is not None for gpu in gpus)
-    return ForkServer.start(census=prepare_census(settings.prepared_dir) if counted else None)
+    census = prepare_census(settings.prepared_dir) if counted else None
+    return ForkServer.start(census=census, settings=settings)
 
 
 class Grader:
@@ -141,7 +142,7 @@ class Grader:
             self._owned.callback(self._server.close)
         if self._emulated:
             prepared = prepare(self.settings.prepared_dir)
-            self._workers = ForkServer.start(prepared.library)
+            self._workers = ForkServer.start(prepared.library, settings=self.settings)
             self._owned.callback(self._workers.close)
             builder = Builder(self._server, self.settings, prepared=prepared)
         else:

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     """Whether CUDA candidates are compiled where they cannot be run."""
     fast_builds: bool = True
     """Whether builds are shortened (fewer headers, side by side) where the result is the same."""
+    keep_warm_seconds: float = 0.0
+    """How long the processes that have torch imported wait for a next command after the last; with
+    0 they end with it."""
     build_jobs: int = Field(default_factory=_build_jobs)
     """Extensions built at a time in a batch: half the cores, as each runs up to two compilers."""
     silence_seconds: float = 1800.0

@@ -27,12 +27,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from harness.environment import clean_environment
 from harness.errors import ForkServerFault
 from harness.sandbox import Level, kill_tree, tree_usage
 from harness.settings import Settings
+from harness.warm import Stay, enter
 from harness.wire import (
     TRUSTED_LIMIT,
     WORKER_LIMIT,
@@ -98,34 +99,55 @@ class Limits:
 class ForkServer:
     """A client's end of the fork server; ``start`` makes the server itself."""
 
-    def __init__(self, channel: Channel, process: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        process: subprocess.Popen[bytes] | None = None,
+        *,
+        stays: bool = False,
+    ) -> None:
         self._channel = channel
         self._process = process
+        self._stays = stays
         self._lock = threading.Lock()
         self._ready = process is None
 
     @classmethod
-    def start(cls, library: Path | None = None, *, census: Path | None = None) -> ForkServer:
+    def start(
+        cls,
+        library: Path | None = None,
+        *,
+        census: Path | None = None,
+        settings: Settings | None = None,
+    ) -> ForkServer:
         """Start a server; it is not waited for until the first fork.
 
         With ``library``, the emulated device's, its children have that device; with ``census``
-        (see ``launches``) what they launch can be counted.
+        (see ``launches``) what they launch can be counted. Where ``settings`` keep it warm, it may
+        be one that stayed, and stays itself.
         """
+        module = [sys.executable, "-P", "-m", "harness.forkserver"]
+        words = ["" if library is None else str(library)]
+        environment = clean_environment() | ({"LD_PRELOAD": str(census)} if census else {})
+        stay = None
+        if settings is not None and settings.keep_warm_seconds > 0:
+            directory, seconds = settings.cache_dir / "warm", settings.keep_warm_seconds
+            stay = Stay.of(directory, seconds, [*module, *words], environment)
+            if (channel := enter(stay)) is not None:
+                return cls(channel)
+            words.append(stay.to_word())
         channel, theirs = Channel.pair()
-        with theirs:
+        with theirs, _errors_of(stay) as errors:
             process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-m", "harness.forkserver", str(theirs.fileno())),
-                    *([] if library is None else [str(library)]),
-                ],
+                [*module, str(theirs.fileno()), *words],
                 pass_fds=[theirs.fileno()],
-                env=clean_environment() | ({"LD_PRELOAD": str(census)} if census else {}),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=None,
+                stderr=errors,
                 start_new_session=True,
             )
-        return cls(channel, process)
+        return cls(channel, process, stays=stay is not None)
 
     def client(self) -> socket.socket:
         """A control socket for another client of the same server."""
@@ -143,9 +165,11 @@ class ForkServer:
         return int(self._ask({"op": "fork"} | message, fds)["pid"])
 
     def close(self) -> None:
-        """Let go of the server; it ends with its last client."""
+        """Let go of the server; it ends with its last client, if it does not stay."""
         self._channel.close()
-        if self._process is not None:
+        if self._process is not None and self._stays:
+            self._process.returncode = 0  # nobody here waits for it any more
+        elif self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)
             if self._process.poll() is None:
@@ -167,6 +191,17 @@ class ForkServer:
             except (WireClosed, WireTimeout, WireViolation) as error:
                 raise ForkServerFault(f"the fork server does not answer: {error}") from error
         return reply
+
+
+@contextlib.contextmanager
+def _errors_of(stay: Stay | None) -> Iterator[IO[bytes] | None]:
+    """Where a server writes what goes wrong: a log where it outlives this process's terminal."""
+    if stay is None:
+        yield None
+        return
+    stay.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with stay.path("log").open("ab") as log:
+        yield log
 
 
 class Child:
