@@ -9,8 +9,9 @@ For every candidate:
 
 ``ours`` is ``kernel-harness grade FILE --json`` as a user runs it and ``kernelbench`` its
 ``eval_kernel_against_ref`` as its scripts call it (see ``peer_child``), each in a fresh process,
-clocked from its start to its exit. ``running`` is ours in a process that has judged another
-problem's candidate before, as a batch or a reward does: ``Grader.grade``. Our one-time
+clocked from its start to its exit. ``warm`` is ours beside a fork server that stayed from the
+command before (``KERNEL_HARNESS_KEEP_WARM_SECONDS``), and ``running`` in a process that has judged
+another problem's candidate before, as a batch or a reward does: ``Grader.grade``. Our one-time
 preparation is done before, by judging another candidate twice with an empty artifact store, and
 is the difference between the two. Without ``--kernelbench`` only ours is measured.
 
@@ -50,7 +51,13 @@ OTHER = ("softmax", ROOT / "solutions" / "softmax.py")
 """The candidate that is judged for the sake of the preparation."""
 
 
-def ours(problem: str, file: Path, device: str, folder: Path, store: str) -> dict[str, Any]:
+KEEP_WARM = 60
+"""Seconds that a fork server stays, where one does."""
+
+
+def ours(
+    problem: str, file: Path, device: str, folder: Path, store: str, keep_warm: int = 0
+) -> dict[str, Any]:
     """One ``kernel-harness grade``, with its artifacts in ``store``."""
     command = [sys.executable, "-m", "harness.cli", "grade", str(file)]
     command += ["--problem", problem, "--device", device, "--json"]
@@ -58,6 +65,7 @@ def ours(problem: str, file: Path, device: str, folder: Path, store: str) -> dic
         **os.environ,
         "KERNEL_HARNESS_CACHE_DIR": str(folder / store),
         "KERNEL_HARNESS_PREPARED_DIR": str(folder / "prepared"),
+        "KERNEL_HARNESS_KEEP_WARM_SECONDS": str(keep_warm),
     }
     begun = time.perf_counter()
     done = subprocess.run(
@@ -67,6 +75,14 @@ def ours(problem: str, file: Path, device: str, folder: Path, store: str) -> dic
     if done.returncode not in (0, 1):
         sys.exit(f"kernel-harness grade {file.name} failed:\n{done.stderr[-2000:]}")
     return told(seconds, json.loads(done.stdout))
+
+
+def warm(device: str, folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each candidate cold and again, beside the fork server of a command before."""
+    ours(*OTHER, device, folder, "store_warm", KEEP_WARM)
+    for problem, file in CANDIDATES.items():
+        for state in STATES:
+            yield problem, state, ours(problem, file, device, folder, "store_warm", KEEP_WARM)
 
 
 def running(device: str, folder: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -149,6 +165,8 @@ def measure(
             for state in STATES if path else ():
                 add("kernelbench", problem, state, theirs(problem, file, path, folder, build))
         if number == 0:
+            for problem, state, measured in warm(device, folder):
+                add("warm", problem, state, measured)
             for problem, state, measured in running(device, folder):
                 add("running", problem, state, measured)
 
@@ -166,7 +184,7 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]
         other = medians(of, "kernelbench")
         if len(other) < 2 or any(row["verdict"] == "failed" for row in of):
             continue
-        for who in ("ours", "running"):
+        for who in ("ours", "warm", "running"):
             mine = medians(of, who)
             if len(mine) == 2:
                 found.setdefault(problem, {})[who] = {
@@ -214,7 +232,7 @@ def main() -> None:
         "host_cores": os.cpu_count(),
         "commit": commit(),
         "command": f"python benchmarks/first_verdict.py OUT{' --kernelbench PATH' if path else ''}"
-        f" --rounds {given.rounds}",
+        f"{'' if given.device == 'cuda' else f' --device {given.device}'} --rounds {given.rounds}",
         "kernelbench": peer.describe(path) if path else None,
     }
     given.out.mkdir(parents=True, exist_ok=True)

@@ -19,12 +19,14 @@ def first_verdict(record: dict[str, Any]) -> list[str]:
     result = record["result"]
     whose = {
         "ours": "`kernel-harness grade`, a fresh process",
+        "warm": "the same beside a fork server kept warm",
         "running": "the same in a running process",
         "kernelbench": "KernelBench, a fresh process",
     }
+    beside = record["kernelbench"] is not None
     lines = [
-        "| candidate | | by | seconds | of which | verdict | KernelBench takes |",
-        "|---|---|---|---|---|---|---|",
+        f"| candidate | | by | seconds | of which | verdict |{' KernelBench takes |' * beside}",
+        f"|---|---|---|---|---|---|{'---|' * beside}",
     ]
     for candidate in dict.fromkeys(row["candidate"] for row in result["rows"]):
         for state, title in STATES.items():
@@ -33,9 +35,11 @@ def first_verdict(record: dict[str, Any]) -> list[str]:
                 rows = [
                     r for r in result["rows"] if (r["candidate"], r["state"], r["who"]) == wanted
                 ]
+                if not rows:
+                    continue
                 ratio = result["ratios"].get(candidate, {}).get(who)
-                times = _times(ratio[state]) if ratio else "–"
-                lines.append(f"| {candidate} | {title} | {words} {_measured(rows)}| {times} |")
+                times = f" {_times(ratio[state]) if ratio else '–'} |" * beside
+                lines.append(f"| {candidate} | {title} | {words} {_measured(rows)}|{times}")
     made = result["prepared"]
     said = [
         f"Our one-time preparation, not in the table: {made['preparation']:.0f} s "

@@ -332,10 +332,14 @@ def emulated_times() -> str:
     return "\n".join([*lines, "", machines(*names)])
 
 
-def first_verdict() -> str:
+def first_verdict(name: str) -> Callable[[], str]:
     """One candidate at a time, ours and KernelBench's."""
-    record = load("first_verdict")
-    return "\n".join([*peer_tables.first_verdict(record), "", machine(record)])
+
+    def table() -> str:
+        record = load(name)
+        return "\n".join([*peer_tables.first_verdict(record), "", machine(record)])
+
+    return table
 
 
 def throughput() -> str:
@@ -443,7 +447,8 @@ TABLES = {
     "gallery honest": gallery("honest"),
     "gallery flawed": gallery("flawed"),
     "gallery cheats": gallery("cheats"),
-    "first verdict": first_verdict,
+    "first verdict": first_verdict("first_verdict"),
+    "first verdict emulated": first_verdict("first_verdict_emulated"),
     "throughput": throughput,
     "clock": clock,
     "planted": speed("clock_planted"),
