@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from harness.environment import clean_environment
 from harness.errors import ForkServerFault
@@ -137,7 +137,9 @@ class ForkServer:
                 return cls(channel)
             words.append(stay.to_word())
         channel, theirs = Channel.pair()
-        with theirs, _errors_of(stay) as errors:
+        with theirs, contextlib.ExitStack() as files:
+            # What stays must not hold on to this process's terminal.
+            errors = None if stay is None else files.enter_context(stay.log())
             process = subprocess.Popen(
                 [*module, str(theirs.fileno()), *words],
                 pass_fds=[theirs.fileno()],
@@ -191,17 +193,6 @@ class ForkServer:
             except (WireClosed, WireTimeout, WireViolation) as error:
                 raise ForkServerFault(f"the fork server does not answer: {error}") from error
         return reply
-
-
-@contextlib.contextmanager
-def _errors_of(stay: Stay | None) -> Iterator[IO[bytes] | None]:
-    """Where a server writes what goes wrong: a log where it outlives this process's terminal."""
-    if stay is None:
-        yield None
-        return
-    stay.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with stay.path("log").open("ab") as log:
-        yield log
 
 
 class Child:

@@ -23,6 +23,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from harness.wire import Channel, Message, WireClosed, WireTimeout, WireViolation
 
@@ -64,6 +65,11 @@ class Stay:
     def path(self, kind: str) -> Path:
         """The file of a kind: ``socket``, ``lock`` or ``log``."""
         return self.directory / f"{self.name}.{kind}"
+
+    def log(self) -> BinaryIO:
+        """Where a server of this name writes what goes wrong."""
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.path("log").open("ab")
 
 
 def enter(stay: Stay) -> Channel | None:

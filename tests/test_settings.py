@@ -90,8 +90,9 @@ def test_the_cache_is_where_the_user_keeps_caches(monkeypatch: pytest.MonkeyPatc
 
 def test_the_defaults_make_sense_together() -> None:
     settings = Settings()
-    numbers = [getattr(settings, n) for n in FIELDS if type_of(n) in (int, float)]
-    assert min(numbers) > 0
+    numbers = {n: getattr(settings, n) for n in FIELDS if type_of(n) in (int, float)}
+    assert numbers.pop("keep_warm_seconds") == 0, "nothing is left running unless it is asked for"
+    assert min(numbers.values()) > 0
     assert settings.output_bytes < settings.file_bytes < settings.memory_bytes
     assert settings.clock_turns >= 2, "an interval needs two pairs"
     assert 0 < settings.clock_precision < 0.1
