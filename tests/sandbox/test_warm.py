@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -18,7 +18,7 @@ from harness.supervisor import Child, ForkServer, Limits, ending
 from harness.warm import Door, Stay, enter
 from tests import children
 
-from .conftest import LEVELS, Start
+from .conftest import LEVELS, Start, eventually
 
 HELLO = {"ready": True, "threads": 1}
 
@@ -50,15 +50,6 @@ def builder(server: ForkServer, settings: Settings) -> Iterator[tuple[psutil.Pro
         yield process, process.ppid()
 
 
-def becomes_true(what: Callable[[], bool]) -> bool:
-    """Whether it does, within some seconds."""
-    for _ in range(200):
-        if what():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_a_server_that_stayed_serves_the_next_command_and_those_at_the_same_time(
     settings: Settings,
 ) -> None:
@@ -80,7 +71,7 @@ def test_what_a_command_left_ends_with_it_and_the_server_stays(settings: Setting
     parent = process.parent()
     assert parent is not None
     server.close()
-    assert becomes_true(lambda: not process.is_running())
+    assert eventually(lambda: not process.is_running())
     assert parent.is_running()
     left.kill()
 
@@ -98,7 +89,7 @@ def test_it_ends_when_nobody_has_come_for_a_while(tmp_path: Path) -> None:
     settings = Settings(cache_dir=tmp_path, keep_warm_seconds=0.2)
     with started(settings) as server, builder(server, settings) as (_, pid):
         process = psutil.Process(pid)
-    assert becomes_true(lambda: not process.is_running() or process.status() == "zombie")
+    assert eventually(lambda: not process.is_running() or process.status() == "zombie")
     assert {path.suffix for path in (tmp_path / "warm").iterdir()} == {".lock", ".log"}
 
 
