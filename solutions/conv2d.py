@@ -2794,6 +2794,14 @@ conv2d_extension = load_inline(
 conv2d_extension.conv2d_prepare()
 
 
+def tf32_allowed() -> bool:
+    """What PyTorch's own convolution asks: since 2.9 a setting per operator."""
+    conv = getattr(torch.backends.cudnn, "conv", None)
+    if hasattr(conv, "fp32_precision"):
+        return conv.fp32_precision == "tf32"
+    return torch.backends.cudnn.allow_tf32
+
+
 class Conv2dFunction(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -2807,9 +2815,7 @@ class Conv2dFunction(torch.autograd.Function):
         groups: int,
     ) -> torch.Tensor:
         ctx.geometry = (stride, padding, dilation, groups)
-        y, packed = conv2d_extension.conv2d_forward(
-            x, weight, bias, *ctx.geometry, torch.backends.cudnn.allow_tf32
-        )
+        y, packed = conv2d_extension.conv2d_forward(x, weight, bias, *ctx.geometry, tf32_allowed())
         ctx.save_for_backward(x, weight, *packed)
         return y
 
@@ -2823,7 +2829,7 @@ class Conv2dFunction(torch.autograd.Function):
             weight,
             packed,
             *ctx.geometry,
-            torch.backends.cudnn.allow_tf32,
+            tf32_allowed(),
             *ctx.needs_input_grad[:2],
         )
         grad_bias = None

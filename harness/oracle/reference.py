@@ -25,6 +25,7 @@ from harness.oracle.draws import Draw
 from harness.oracle.problem import Case, Problem
 from harness.records import Norms, TensorRole, Tf32Policy
 from harness.worker.census import Census
+from harness.worker.tf32 import allow_tf32
 from harness.worker.trees import flatten
 
 _HOPELESS = 1e-2
@@ -425,14 +426,11 @@ def _roundings(tf32: Tf32Policy, draw: Draw) -> Iterator[Callable[[torch.Tensor]
 @contextlib.contextmanager
 def _precision(tf32: Tf32Policy) -> Iterator[None]:
     """The oracle's own flags, as the policy says."""
-    allowed = tf32 is Tf32Policy.ALLOWED
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
+    allow_tf32(tf32 is Tf32Policy.ALLOWED)
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        allow_tf32(False)
 
 
 def _cancelled(like: torch.Tensor, values: torch.Tensor, scale: float, typical: float) -> bool:

@@ -43,6 +43,7 @@ from harness.worker.candidate import Candidate
 from harness.worker.census import Census, witnessed
 from harness.worker.clock import CudaClock, HostClock
 from harness.worker.memory import Copied, Mapped
+from harness.worker.tf32 import allow_tf32
 from harness.worker.turns import Turns
 
 
@@ -116,8 +117,7 @@ class Worker:
         return {}
 
     def do_load(self, message: Message, _: list[int]) -> Message:
-        torch.backends.cuda.matmul.allow_tf32 = bool(message["tf32"])
-        torch.backends.cudnn.allow_tf32 = bool(message["tf32"])
+        allow_tf32(bool(message["tf32"]))
         extension.intercept(extension.from_oracle(self._channel))
         self._candidate = Candidate(
             message["source"], message["entry"], self._directory, self._device

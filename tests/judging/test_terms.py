@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.errors import OracleFault, ProblemError
 from harness.extract import extract
@@ -137,6 +138,18 @@ def test_a_candidate_whose_calls_are_each_in_time_cannot_hold_the_device_for_eve
         evaluation = judge(grader, text, find("relu"))
     assert evaluation.verdict is Verdict.TIMED_OUT
     assert evaluation.stage_seconds[Stage.VALUES] < 10
+
+
+def test_a_problem_may_set_precisions_of_its_own_in_either_of_pytorchs_ways(
+    grader: Grader, tmp_path: Path
+) -> None:
+    path = tmp_path / "precise.py"
+    own = "torch.backends.cudnn.conv.fp32_precision = 'ieee'\n"
+    if not hasattr(torch.backends, "fp32_precision"):
+        own = "torch.backends.cudnn.allow_tf32 = False\n"
+    path.write_text(BARE.replace("\n\n", f"\n{own}\n", 1))
+    text = RIGHT.replace("def __init__(self):", "def __init__(self, slope):")
+    assert judge(grader, text, ProblemFile.read(path)).passed
 
 
 def test_what_goes_wrong_with_the_reference_is_a_fault_and_no_verdict(

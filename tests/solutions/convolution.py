@@ -85,7 +85,7 @@ def rounded(dtype: str) -> str:
         ValueError: It no longer calls its forward as expected here.
     """
     source = SOLUTION.read_text()
-    operands = "x, weight, bias, *ctx.geometry, torch.backends"
+    operands = "conv2d_forward(x, weight, bias"
     if source.count(operands) != 1:
         raise ValueError(f"{SOLUTION.name} does not have {operands!r} once")
     half = ", ".join(f"{name}.to(torch.{dtype}).to({name}.dtype)" for name in ("x", "weight"))

@@ -1,0 +1,20 @@
+"""Whether PyTorch's own operators may round their operands to TF32.
+
+Since PyTorch 2.9 every operator has a precision of its own besides the older switches, and one for
+all that have none. Whoever has set one of these can no longer read the switches, and turning a
+switch off leaves the one for all in force.
+
+Does not: keep a candidate from setting them; what that may change is its own answers.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Set it for matrix products and cuDNN, whatever was set before, by either way."""
+    if hasattr(torch.backends, "fp32_precision"):
+        torch.backends.fp32_precision = "none"
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
