@@ -18,6 +18,7 @@ BEFORE: dict[str, Callable[[], None]] = {
     "one operator exact": lambda: setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee"),
     "one operator in TF32": lambda: setattr(torch.backends.cudnn.rnn, "fp32_precision", "tf32"),
     "products": lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+    "cuDNN in TF32": lambda: setattr(torch.backends.cudnn, "fp32_precision", "tf32"),
     "all in TF32": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
     "all exact": lambda: setattr(torch.backends, "fp32_precision", "ieee"),
 }
