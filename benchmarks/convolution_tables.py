@@ -16,10 +16,12 @@ def clock(record: dict[str, Any], former: dict[str, Any]) -> list[str]:
     """The solution beside cuDNN by the project's clock; a former text's where only that was."""
     lines = [
         "| shape | precision | cuDNN | forward, ms | speedup | backward, ms | speedup "
-        "| training step, ms | speedup (95 % interval) |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| training step, ms | speedup (95 % interval) | grad-input | grad-weight |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    rows = record["result"]["rows"]
+    every = record["result"]["rows"]
+    rows = [row for row in every if not row.get("gradient")]
+    alone = {(*case(row), row["gradient"]): row for row in every if row.get("gradient")}
     clocked = [case(row) for row in rows]
     for row in [*rows, *(r for r in former["result"]["rows"] if case(r) not in clocked)]:
         shape, precision, benchmark = case(row)
@@ -33,8 +35,18 @@ def clock(record: dict[str, Any], former: dict[str, Any]) -> list[str]:
             cells.append(f"{one['speedup']:.2f}x")
         last = row["speedups"][-1]
         cells[-1] += f" ({last['low']:.2f} to {last['high']:.2f})"
+        for gradient in ("grad-input", "grad-weight"):
+            cells.append(backward(alone.get((*case(row), gradient))))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def backward(row: dict[str, Any] | None) -> str:
+    """Milliseconds and speedup of a gradient that was clocked alone."""
+    if row is None:
+        return "–"
+    (found,) = (one for one in row["speedups"] if one["mode"] == "backward")
+    return f"{found['candidate']['milliseconds']:.3f}, {found['speedup']:.2f}x"
 
 
 def case(row: dict[str, Any]) -> tuple[str, str, bool]:

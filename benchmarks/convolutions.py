@@ -5,7 +5,7 @@
 Parts, of which the first three write ``convolutions_PART.json`` into OUT:
 
     clock     forward, backward and training step by the project's clock, paired with cuDNN's
-              default; with ``cudnn.benchmark`` too for the three largest; TF32 on and off
+              default and with ``cudnn.benchmark``, TF32 on and off; then either gradient alone
     kernels   relative L2 error of y, dx and dw against float64, and the milliseconds of every
               kernel of a training step by torch's profiler
     mma       the same as kernels, built with Ampere's instructions, which a Hopper runs too
@@ -25,6 +25,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,33 @@ OTHERS = {
 TIMED = LARGEST | OTHERS
 
 
+ALONE = {
+    "grad-input": (
+        "    def __init__(self, *args, **kwargs):\n"
+        "        super().__init__(*args, **kwargs)\n"
+        "        self.requires_grad_(False)\n"
+    ),
+    "grad-weight": "    def forward(self, x):\n        return super().forward(x.detach())\n",
+}
+"""What is to be said of a module for its backward to be one gradient alone."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is clocked at a time; without ``gradient`` both make the backward."""
+
+    shape: str
+    tf32: bool
+    benchmark: bool
+    gradient: str = ""
+
+    def of(self, module: str, text: str) -> str:
+        """A text that defines a module of this name, with its backward as it is wanted."""
+        if not self.gradient:
+            return text
+        return f"{text}\n\nclass {module}({module}):\n{ALONE[self.gradient]}"
+
+
 def problem(shape: Convolution, tf32: bool, benchmark: bool) -> str:
     """The text of a problem: the shipped conv2d's model with these numbers and no cases."""
     text = find("conv2d").source
@@ -77,13 +105,18 @@ def problem(shape: Convolution, tf32: bool, benchmark: bool) -> str:
     )
 
 
-def wanted() -> Iterator[tuple[str, bool, bool]]:
-    """Name of a shape, TF32 and ``cudnn.benchmark``, the most important first."""
+def wanted() -> Iterator[Row]:
+    """The most important first."""
     for benchmark in (False, True):
         for tf32 in (True, False):
-            yield from ((name, tf32, benchmark) for name in LARGEST)
-    for tf32 in (True, False):
-        yield from ((name, tf32, False) for name in OTHERS)
+            yield from (Row(name, tf32, benchmark) for name in LARGEST)
+    for benchmark in (False, True):
+        for tf32 in (True, False):
+            yield from (Row(name, tf32, benchmark) for name in OTHERS)
+    for benchmark, shapes in ((False, TIMED), (True, LARGEST)):
+        for tf32 in (True, False):
+            for gradient in ALONE:
+                yield from (Row(name, tf32, benchmark, gradient) for name in shapes)
 
 
 def clocked(out: Path, until: float, device: str = "cuda") -> None:
@@ -92,24 +125,28 @@ def clocked(out: Path, until: float, device: str = "cuda") -> None:
     text = SOLUTION.read_text()
     problem_file = out / "conv2d_of_one_size.py"
     with Grader(device, settings=Settings(clock_seconds=1.0)) as grader:
-        for name, tf32, benchmark in wanted():
-            shape, begun = TIMED[name], time.time()
+        for row in wanted():
+            shape, begun = TIMED[row.shape], time.time()
             if begun > until:
                 break
-            problem_file.write_text(problem(shape, tf32, benchmark))
-            found, failures = grader.baseline(ProblemFile.read(problem_file), text, ("solution",))
+            problem_file.write_text(row.of("Model", problem(shape, row.tf32, row.benchmark)))
+            found, failures = grader.baseline(
+                ProblemFile.read(problem_file), row.of("ModelNew", text), ("solution",)
+            )
             rows.append(
                 {
-                    "shape": name,
-                    "precision": "tf32" if tf32 else "fp32",
-                    "cudnn_benchmark": benchmark,
+                    "shape": row.shape,
+                    "precision": "tf32" if row.tf32 else "fp32",
+                    "cudnn_benchmark": row.benchmark,
+                    "gradient": row.gradient,
                     "gflop": shape.flop / 1e9,
                     "failures": failures,
                     "speedups": [one.model_dump(mode="json") for one in found.get("solution", ())],
                 }
             )
             print(
-                f"{name:20} {'tf32' if tf32 else 'fp32'} {'benchmark' if benchmark else ''}",
+                f"{row.shape:20} {'tf32' if row.tf32 else 'fp32'}",
+                f"{'benchmark' if row.benchmark else ''} {row.gradient}",
                 *(
                     f"{one.mode.value} {one.speedup:.3f}x of {one.reference.milliseconds:.3f} ms"
                     for one in found.get("solution", ())
