@@ -14,14 +14,16 @@ VARIANTS = ("shared tiles", "low tiles", "late release", "own tiles")
 
 def clock(record: dict[str, Any], former: dict[str, Any]) -> list[str]:
     """The solution beside cuDNN by the project's clock; a former text's where only that was."""
-    lines = [
-        "| shape | precision | cuDNN | forward, ms | speedup | backward, ms | speedup "
-        "| training step, ms | speedup (95 % interval) | grad-input | grad-weight |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
     every = record["result"]["rows"]
     rows = [row for row in every if not row.get("gradient")]
     alone = {(*case(row), row["gradient"]): row for row in every if row.get("gradient")}
+    gradients = list(dict.fromkeys(gradient for *_, gradient in alone))
+    titles = "".join(f" {gradient}, ms and speedup |" for gradient in gradients)
+    lines = [
+        "| shape | precision | cuDNN | forward, ms | speedup | backward, ms | speedup "
+        f"| training step, ms | speedup (95 % interval) |{titles}",
+        f"|---|---|---|---|---|---|---|---|---|{'---|' * len(gradients)}",
+    ]
     clocked = [case(row) for row in rows]
     for row in [*rows, *(r for r in former["result"]["rows"] if case(r) not in clocked)]:
         shape, precision, benchmark = case(row)
@@ -35,7 +37,7 @@ def clock(record: dict[str, Any], former: dict[str, Any]) -> list[str]:
             cells.append(f"{one['speedup']:.2f}x")
         last = row["speedups"][-1]
         cells[-1] += f" ({last['low']:.2f} to {last['high']:.2f})"
-        for gradient in ("grad-input", "grad-weight"):
+        for gradient in gradients:
             cells.append(backward(alone.get((*case(row), gradient))))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
