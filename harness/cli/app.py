@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from harness.records import Evaluation, Speedup
 
 PASSED, NOT_PASSED, USAGE, FAULT = 0, 1, 2, 3
+INTERRUPTED = 130
+"""As a shell says it."""
 
 app = typer.Typer(
     name="kernel-harness",
@@ -249,19 +251,23 @@ def batch(
 
     total = len(mapping.tasks(directory, problem, problems))
     _announce(device)
-    with BatchProgress(_err, total, enabled=not as_json) as progress:
-        done = run_batch(
-            directory,
-            out,
-            problem=problem,
-            problems=problems,
-            device=device,
-            gradients=_gradients(gradients),
-            work=_work(work),
-            settings=_settings(sandbox),
-            clocked=clock,
-            watch=progress.event,
-        )
+    try:
+        with BatchProgress(_err, total, enabled=not as_json) as progress:
+            done = run_batch(
+                directory,
+                out,
+                problem=problem,
+                problems=problems,
+                device=device,
+                gradients=_gradients(gradients),
+                work=_work(work),
+                settings=_settings(sandbox),
+                clocked=clock,
+                watch=progress.event,
+            )
+    except KeyboardInterrupt:
+        _say(f"interrupted; what was judged is in {out}, and the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         _print_json(done.summary.model_dump(mode="json"))
     else:

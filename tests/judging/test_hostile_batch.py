@@ -111,7 +111,7 @@ def test_hostile_and_honest_candidates_each_get_their_verdict_even_if_the_batch_
     assert len(json.dumps(flood)) < 200_000, "output of a candidate swells its record"
 
 
-def test_an_interrupted_batch_ends_at_once_and_leaves_nothing_running(
+def test_an_interrupted_batch_ends_at_once_says_how_to_go_on_and_leaves_nothing_running(
     generations: Path, tmp_path: Path
 ) -> None:
     batch = start(generations, tmp_path / "run")
@@ -121,8 +121,9 @@ def test_an_interrupted_batch_ends_at_once_and_leaves_nothing_running(
     time.sleep(3)
     begun = time.monotonic()
     os.kill(batch.pid, signal.SIGINT)
-    batch.communicate(timeout=60)
-    assert batch.returncode not in (0, None)
+    _, said = batch.communicate(timeout=60)
+    assert batch.returncode == 130
+    assert b"interrupted" in said and str(tmp_path / "run").encode() in said.replace(b"\n", b"")
     assert time.monotonic() - begun < 20
     assert not wait_until_gone(15)
     assert not list(Path(os.environ["TMPDIR"]).iterdir()), "work directories remain"
