@@ -35,10 +35,13 @@ def bundled(name: Literal["prompts", "reference_models", "solutions"]) -> Path:
 def answers() -> list[Path]:
     """Every folder with solutions or references that came with the harness, wherever it was put.
 
-    An editable installation has them twice: in the checkout and beside other packages.
+    An editable installation has them twice, in the checkout and beside other packages; and an
+    environment may lie in another checkout than the one that runs.
     """
-    roots = [_PACKAGE.parent, *(Path(entry) for entry in sys.path if entry)]
-    places = [root / "harness" / "_bundled" for root in roots] + [_PACKAGE.parent]
+    entries = [_PACKAGE.parent, *(Path(entry).absolute() for entry in sys.path if entry)]
+    roots = {root for entry in entries for root in (entry, *entry.parents)}
+    places = [root / "harness" / "_bundled" for root in roots]
+    places += [root for root in roots if (root / "harness" / "forkserver.py").is_file()]
     found = {
         (place / name).resolve() for place in places for name in ("solutions", "reference_models")
     }
