@@ -170,7 +170,7 @@ class ForkServer:
         """Let go of the server; it ends with its last client, if it does not stay."""
         self._channel.close()
         if self._process is not None and self._stays:
-            self._process.returncode = 0  # nobody here waits for it any more
+            threading.Thread(target=self._process.wait, daemon=True).start()  # leaves no zombie
         elif self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)

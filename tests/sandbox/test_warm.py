@@ -84,11 +84,11 @@ def test_a_child_does_not_hold_the_door(settings: Settings) -> None:
         assert not held & {f"socket:[{inode}]" for inode in listening}
 
 
-def test_it_ends_when_nobody_has_come_for_a_while(tmp_path: Path) -> None:
+def test_it_ends_when_nobody_has_come_for_a_while_and_leaves_no_zombie(tmp_path: Path) -> None:
     settings = Settings(cache_dir=tmp_path, keep_warm_seconds=0.2)
     with started(settings) as server, builder(server, settings) as (_, pid):
-        process = psutil.Process(pid)
-    assert eventually(lambda: not process.is_running() or process.status() == "zombie")
+        pass
+    assert eventually(lambda: not psutil.pid_exists(pid))
     assert {path.suffix for path in (tmp_path / "warm").iterdir()} == {".lock", ".log"}
 
 
