@@ -168,7 +168,9 @@ def _real_tags(text: str) -> list[re.Match[str]]:
 
 
 def _by_line(blocks: list[Block]) -> dict[int, Block]:
-    return {line: b for b in blocks for line in range(b.first_line, b.last_line + 1)}
+    """The block on each line; one without code (a quote may end it at once) is on none."""
+    held = [b for b in blocks if b.code.strip()]
+    return {line: b for b in held for line in range(b.first_line, b.last_line + 1)}
 
 
 def _alone_on_its_line(text: str, match: re.Match[str]) -> bool:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.extract import Extraction, extract
@@ -231,6 +231,7 @@ def test_no_text_raises_and_the_answer_is_consistent(text: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
+@example(">```", "```")
 @given(st.text(alphabet="abc `#\n>-", max_size=80), st.sampled_from(["```", "~~~", "````"]))
 def test_reasoning_of_any_text_does_not_hide_the_final_block(noise: str, ticks: str) -> None:
     text = f"<think>\n{noise}\n</think>\n\n{fenced(CODE, ticks=ticks)}"
