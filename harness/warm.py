@@ -74,11 +74,12 @@ class Stay:
 
 def enter(stay: Stay) -> Channel | None:
     """A channel to a server that stayed; none where there is none."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _short(stay.path("socket")) as path:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.connect(path)
     except OSError:
+        sock.close()
         return None
     channel = Channel(sock)
     with contextlib.suppress(WireClosed, WireTimeout, WireViolation):

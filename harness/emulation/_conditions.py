@@ -32,7 +32,7 @@ def holds(kind: str, condition: str) -> bool | None:
     if kind != "if":
         defined = _is_defined(condition.strip())
         return defined if kind == "ifdef" or defined is None else not defined
-    text = _DEFINED.sub(_defined, condition).strip()
+    text = _DEFINED.sub(_defined, condition)
     if _NOT_OF_A_COMPARISON.search(text):
         return None
     text = re.sub(r"!(?!=)", " not ", text.replace("&&", " and ").replace("||", " or "))
