@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spine import PROBLEMS, commit
+from spine import PROBLEMS, record_of
 
 from harness.calibration import against_itself, allowances
 from harness.devices import choose
@@ -172,13 +171,8 @@ def main() -> None:
     parts = {"against_itself": lambda: itself(asked.runs, asked.problems)}
     parts["planted"] = lambda: planted(asked.runs)
     for part in asked.parts or list(parts):
-        record = {
-            "device": device.model_dump(mode="json"),
-            "host_cores": os.cpu_count(),
-            "commit": commit(),
-            "command": f"python benchmarks/clock.py OUT {part} --runs {asked.runs}{some}",
-            "result": parts[part](),
-        }
+        command = f"clock.py OUT {part} --runs {asked.runs}{some}"
+        record = record_of(device, command, parts[part]())
         (asked.out / f"clock_{part}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

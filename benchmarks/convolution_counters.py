@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from convolutions import LARGEST
-from spine import commit
+from spine import record_of
 
 from harness.devices import choose
 
@@ -54,11 +53,10 @@ def counted(out: Path) -> list[dict[str, str]]:
         capture_output=True,
         text=True,
     )
-    lines = done.stdout.splitlines()
-    first = next((i for i, line in enumerate(lines) if line.startswith('"ID"')), None)
-    if done.returncode or first is None:
+    lines = [line for line in done.stdout.splitlines() if line.startswith('"')]
+    if done.returncode or not lines:
         raise SystemExit(f"ncu counted nothing: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return list(csv.DictReader(lines[first:]))
+    return list(csv.DictReader(lines))
 
 
 def row(shape: str, precision: str, what: str, found: dict[str, str], units: dict[str, str]) -> Any:
@@ -82,13 +80,7 @@ def main() -> None:
         raise SystemExit(f"{len(launches)} launches are not {len(steps)} steps of {len(A_STEP)}")
     parts = [(*step, what) for step in steps for what in A_STEP]
     rows = [row(*part, found, units) for part, found in zip(parts, launches)]
-    record = {
-        "device": choose("cuda")[0].model_dump(mode="json"),
-        "host_cores": os.cpu_count(),
-        "commit": commit(),
-        "command": "python benchmarks/convolution_counters.py OUT",
-        "result": {"rows": rows},
-    }
+    record = record_of(choose("cuda")[0], "convolution_counters.py OUT", {"rows": rows})
     text = json.dumps(record, indent=1) + "\n"
     (asked.out / "convolutions_counters.json").write_text(text)
     for one in rows:

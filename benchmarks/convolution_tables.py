@@ -64,17 +64,29 @@ def kernels(record: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in record["result"]["rows"]:
-        times = {name: milliseconds for name, (_, milliseconds) in row["kernels"].items()}
-        products = row["gflop"] * (3 if row["precision"] == "fp32" else 1)
-        both = sum(ms for name, ms in times.items() if "correlation_kernel<Tile" in name)
-        weights = sum(ms for name, ms in times.items() if "weight_gradient_kernel" in name)
-        packing = sum(ms for name, ms in times.items() if "pack_" in name or "range_" in name)
+        packing = spent(row, "pack_", "range_")
         lines.append(
             f"| {row['shape']} | {row['precision']} | {listed(row['errors'])} "
-            f"| {listed(row['cudnn_errors'])} | {rate(both, 2 * products)} "
-            f"| {rate(weights, products)} | {packing:.2f} | {sum(times.values()):.2f} |"
+            f"| {listed(row['cudnn_errors'])} | {products(row)} | {packing:.2f} "
+            f"| {spent(row):.2f} |"
         )
     return lines
+
+
+def spent(row: dict[str, Any], *names: str) -> float:
+    """Milliseconds of the kernels in whose names one of these stands; of all without any."""
+    return sum(
+        milliseconds
+        for kernel, (_, milliseconds) in row["kernels"].items()
+        if not names or any(name in kernel for name in names)
+    )
+
+
+def products(row: dict[str, Any]) -> str:
+    """Two cells: y and dx, and dw, as far as the tensor cores did them."""
+    gflop = row["gflop"] * (3 if row["precision"] == "fp32" else 1)
+    both, weights = spent(row, "correlation_kernel<Tile"), spent(row, "weight_gradient_kernel")
+    return f"{rate(both, 2 * gflop)} | {rate(weights, gflop)}"
 
 
 def listed(errors: dict[str, float]) -> str:
@@ -124,15 +136,10 @@ def mma(ampere: dict[str, Any], hopper: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for row, other in zip(ampere["result"]["rows"], hopper["result"]["rows"]):
-        times = {name: milliseconds for name, (_, milliseconds) in row["kernels"].items()}
-        products = row["gflop"] * (3 if row["precision"] == "fp32" else 1)
-        both = sum(ms for name, ms in times.items() if "mma_correlation" in name)
-        weights = sum(ms for name, ms in times.items() if "mma_weight_gradient" in name)
-        if both:
+        if spent(row, "mma_"):
             lines.append(
-                f"| {row['shape']} | {row['precision']} | {rate(both, 2 * products)} "
-                f"| {rate(weights, products)} | {sum(times.values()):.2f} "
-                f"| {sum(ms for _, ms in other['kernels'].values()):.2f} |"
+                f"| {row['shape']} | {row['precision']} | {products(row)} | {spent(row):.2f} "
+                f"| {spent(other):.2f} |"
             )
     return lines
 

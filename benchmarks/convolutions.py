@@ -9,10 +9,9 @@ Parts, of which the first three write ``convolutions_PART.json`` into OUT:
     kernels   relative L2 error of y, dx and dw against float64, and the milliseconds of every
               kernel of a training step by torch's profiler
     mma       the same as kernels, built with Ampere's instructions, which a Hopper runs too
-    passes    nothing but the passes of a few small shapes in both precisions, and no file: for
-              ``compute-sanitizer --tool TOOL python benchmarks/convolutions.py OUT passes``
-    steps     nothing but one training step of the largest shapes in both precisions: for
-              ``convolution_counters.py``
+    passes    nothing but one training step of a few small shapes in both precisions, and no file:
+              for ``compute-sanitizer --tool TOOL python benchmarks/convolutions.py OUT passes``
+    steps     the same of the largest shapes: for ``convolution_counters.py``
 
 A part that reaches its limit ends by itself; what it got through is in the file. Needs an NVIDIA
 GPU. Does not: judge (``kernel-harness grade solutions/conv2d.py --problem conv2d`` does).
@@ -22,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spine import commit
+from spine import record_of
 
 from harness.devices import choose
 from harness.grader import Grader
@@ -168,10 +166,7 @@ def kernels(out: Path, until: float, part: str = "kernels") -> None:
     apply = module.Conv2dFunction.apply
     rows: list[dict[str, Any]] = []
     for name, shape in TIMED.items():
-        torch.manual_seed(0)
-        x, w = torch.rand(shape.x, device="cuda"), torch.randn(shape.weight, device="cuda")
-        dy, geometry = torch.randn(shape.y, device="cuda"), shape.geometry
-        x.requires_grad_(), w.requires_grad_()
+        (x, w, dy), geometry = operands(shape), shape.geometry
         true = in_float64(x.detach(), w.detach(), dy, geometry)
         for tf32 in (True, False):
             if time.time() > until:
@@ -209,35 +204,28 @@ def kernels(out: Path, until: float, part: str = "kernels") -> None:
         torch.cuda.empty_cache()
 
 
-def passes() -> None:
-    """Forward and backward of small shapes, large enough for the tensor cores."""
+def steps(shapes: dict[str, Convolution]) -> None:
+    """One training step of each shape in both precisions."""
     import torch
 
     apply = solution().Conv2dFunction.apply
-    for name, shape in SMALL.items():
-        x, w = torch.rand(shape.x, device="cuda"), torch.rand(shape.weight, device="cuda")
-        x.requires_grad_(), w.requires_grad_()
+    for name, shape in shapes.items():
+        x, w, dy = operands(shape)
         for tf32 in (True, False):
             torch.backends.cudnn.allow_tf32 = tf32
-            y = apply(x, w, None, *shape.geometry)
-            y.backward(torch.ones_like(y))
+            training_step(apply, x, w, dy, shape.geometry)
         torch.cuda.synchronize()
         print(name, f"{shape.flop / 2e6:.0f} million products a pass")
 
 
-def steps() -> None:
-    """One training step of the largest shapes."""
+def operands(shape: Convolution) -> tuple[Any, Any, Any]:
+    """X and the weights, which want gradients, and dy."""
     import torch
 
-    apply = solution().Conv2dFunction.apply
-    for shape in LARGEST.values():
-        for tf32 in (True, False):
-            torch.backends.cudnn.allow_tf32 = tf32
-            x, w = torch.rand(shape.x, device="cuda"), torch.randn(shape.weight, device="cuda")
-            x.requires_grad_(), w.requires_grad_()
-            dy = torch.randn(shape.y, device="cuda")
-            training_step(apply, x, w, dy, shape.geometry)
-            torch.cuda.synchronize()
+    torch.manual_seed(0)
+    x, w = torch.rand(shape.x, device="cuda"), torch.randn(shape.weight, device="cuda")
+    dy = torch.randn(shape.y, device="cuda")
+    return x.requires_grad_(), w.requires_grad_(), dy
 
 
 def training_step(conv2d: Callable[..., Any], x: Any, w: Any, dy: Any, geometry: Any) -> Any:
@@ -279,13 +267,7 @@ def errors(found: tuple[Any, ...], true: list[Any]) -> dict[str, float]:
 
 def write(out: Path, part: str, rows: list[dict[str, Any]]) -> None:
     """What was got through so far, with the machine."""
-    record = {
-        "device": choose("cuda")[0].model_dump(mode="json"),
-        "host_cores": os.cpu_count(),
-        "commit": commit(),
-        "command": f"python benchmarks/convolutions.py OUT {part}",
-        "result": {"rows": rows},
-    }
+    record = record_of(choose("cuda")[0], f"convolutions.py OUT {part}", {"rows": rows})
     (out / f"convolutions_{part}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
@@ -301,10 +283,8 @@ def main() -> None:
         clocked(asked.out, until)
     elif asked.part in ("kernels", "mma"):
         kernels(asked.out, until, asked.part)
-    elif asked.part == "passes":
-        passes()
     else:
-        steps()
+        steps(SMALL if asked.part == "passes" else LARGEST)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ command. Nothing is clocked: what is compared are verdicts.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from real_answer import variants
-from spine import ROOT, commit, say
+from spine import ROOT, record_of, say
 
 from harness.devices import choose
 from harness.emulation import preparation
@@ -121,13 +120,8 @@ def main(out: Path, device: str, parts: list[str]) -> None:
     """Judge the parts and write a file for each."""
     out.mkdir(parents=True, exist_ok=True)
     for part in parts or ["solutions", "real_answer", "right", "bugs", "blind"]:
-        record = {
-            "device": choose(device)[0].model_dump(mode="json"),
-            "host_cores": os.cpu_count(),
-            "commit": commit(),
-            "command": f"python benchmarks/emulated.py OUT {device} {part}",
-            "result": judge(part, device),
-        }
+        command = f"emulated.py OUT {device} {part}"
+        record = record_of(choose(device)[0], command, judge(part, device))
         if device == "emulated" and part == "solutions":
             record["prepared"] = prepared()
         (out / f"emulated_{part}_{device}.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -27,7 +27,7 @@ from harness.grader import Grader
 from harness.mapping import read_manifest
 from harness.pool import batch
 from harness.problems import find
-from harness.records import Evaluation, GradientPolicy
+from harness.records import Device, Evaluation, GradientPolicy
 from harness.settings import Settings
 from tests.solutions.convolution import SOLUTION, rounded
 
@@ -156,6 +156,17 @@ def commit() -> str:
     return os.environ.get("COMMIT") or done.stdout.strip()
 
 
+def record_of(device: Device, command: str, result: dict[str, Any]) -> dict[str, Any]:
+    """A result with the machine, the commit and the command that measured it."""
+    return {
+        "device": device.model_dump(mode="json"),
+        "host_cores": os.cpu_count(),
+        "commit": commit(),
+        "command": f"python benchmarks/{command}",
+        "result": result,
+    }
+
+
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "verdicts": verdicts,
     "precision": precision,
@@ -167,13 +178,7 @@ def main(out: Path, parts: list[str]) -> None:
     """Run the parts and write a file for each."""
     device, _ = choose("cuda")
     for part in parts or list(PARTS):
-        record = {
-            "device": device.model_dump(mode="json"),
-            "host_cores": os.cpu_count(),
-            "commit": commit(),
-            "command": f"python benchmarks/spine.py OUT {part}",
-            "result": PARTS[part](),
-        }
+        record = record_of(device, f"spine.py OUT {part}", PARTS[part]())
         out.mkdir(parents=True, exist_ok=True)
         (out / f"spine_{part}.json").write_text(json.dumps(record, indent=1) + "\n")
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from spine import commit  # noqa: E402
+from spine import record_of  # noqa: E402
 
 from harness.devices import choose  # noqa: E402
 
@@ -177,13 +176,7 @@ def main() -> None:
         }
         for (name, (columns, a, _)), line in zip(FORMS.items(), lines)
     ]
-    record = {
-        "device": choose("cuda")[0].model_dump(mode="json"),
-        "host_cores": os.cpu_count(),
-        "commit": commit(),
-        "command": "python benchmarks/wgmma_forms.py OUT",
-        "result": {"rows": rows},
-    }
+    record = record_of(choose("cuda")[0], "wgmma_forms.py OUT", {"rows": rows})
     asked.out.mkdir(parents=True, exist_ok=True)
     (asked.out / "wgmma_forms.json").write_text(json.dumps(record, indent=1) + "\n")
     for row in rows:
